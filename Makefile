@@ -1,0 +1,164 @@
+# Trine. `make run` runs a node, `make check` proves the tree; both install what is missing first.
+#
+#   make [CC=clang] [SAN=address,undefined | SAN=thread]    everything, objects below build/
+#   make run [DIR=./run PORT=2379 PEER_PORT=2380]           one node in the foreground
+#   make check          units, fuzz slices, end-to-end tests, a short kill loop
+#   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
+#   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+SAN ?=
+comma := ,
+B := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+PREFIX ?= /usr/local
+DIR ?= ./run
+PORT ?= 2379
+PEER_PORT ?= 2380
+FUZZ_SECONDS ?= 60
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef
+OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN),-O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+CFLAGS += -std=c11 $(WARN) $(OPT) -fPIE -pthread
+CPPFLAGS += -D_GNU_SOURCE -I. -I$(B)/gen
+LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+DAEMONS := raftd stored gatewayd
+PROGRAMS := $(DAEMONS) trinectl
+
+PROTOS := $(wildcard proto/etcd/*.proto)
+GEN_C := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.c,$(PROTOS))
+GEN_H := $(GEN_C:.c=.h)
+
+objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
+COMMON_OBJ := $(call objs,$(wildcard common/*.c))
+PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
+
+LIBS_common := -luv -lsystemd
+LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
+LIBS_raftd := -lisal -lcrypto
+LIBS_stored := -lleveldb -lisal
+LIBS_gatewayd := -lnghttp2 -lnng -luv
+LIBS_trinectl := -lnng -lsmartcols -ljansson
+
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench
+
+# --- generated code ---------------------------------------------------------------------------
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
+	@mkdir -p $(dir $@)
+	protoc-c --proto_path=proto --c_out=$(B)/gen $<
+
+# --- objects and libraries ----------------------------------------------------------------------
+$(B)/obj/%.o: %.c | $(GEN_H)
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/obj/gen/%.o: $(B)/gen/%.c | $(GEN_H)
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/lib/libcommon.a: $(COMMON_OBJ)
+$(B)/lib/libproto.a: $(PROTO_OBJ)
+$(B)/lib/libtest.a: $(call objs,$(wildcard tests/lib/*.c))
+$(B)/lib/%.a:
+	@mkdir -p $(dir $@)
+	@rm -f $@
+	ar rcs $@ $^
+
+# One library and one program for each of the four; main.c stays out of the library, for the tests.
+define program
+$(B)/lib/lib$(1).a: $(call objs,$(filter-out $(1)/main.c,$(wildcard $(1)/*.c)))
+$(B)/bin/$(1): $(call objs,$(1)/main.c) $(B)/lib/lib$(1).a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $$(dir $$@)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1)) $(LIBS_proto) $(LIBS_common)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+$(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
+
+# --- tests --------------------------------------------------------------------------------------
+# libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.
+CRITERION := -Wl,--push-state,--no-as-needed -lnanomsg -Wl,--pop-state -lcriterion
+UNIT_SRC := $(wildcard tests/common/test_*.c tests/proto/test_*.c tests/raftd/test_*.c tests/stored/test_*.c tests/gatewayd/test_*.c)
+UNITS := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
+NODE_C := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/node/test_*.c))
+testlib = $(filter $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a,$(B)/lib/lib$(1).a)
+
+.SECONDEXPANSION:
+$(UNITS): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $$(call testlib,$$(firstword $$(subst /, ,$$*))) $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
+$(NODE_C): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_proto) $(LIBS_common) -lm
+
+units: $(UNITS)
+nodes: $(NODE_C)
+
+# Fuzzers are built by clang with everything instrumented, in a folder of their own.
+FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzzers:
+	$(MAKE) CC=clang B=build/fuzz SAN=address,undefined CFLAGS=-fsanitize=fuzzer-no-link fuzz-bins
+fuzz-bins: $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
+
+fuzz: deps fuzzers
+	tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+# --- what a person types ------------------------------------------------------------------------
+deps:
+	@deploy/deps.sh
+
+# deps may have just installed protoc-c and headers: a fresh make sees them.
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec deploy/node.sh --dir $(DIR) --port $(PORT) --peer-port $(PEER_PORT) --bin $(B)/bin
+
+check: deps
+	@$(MAKE) --no-print-directory all units nodes fuzzers
+	@tests/run.sh $(B)
+
+bench: deps
+	@$(MAKE) --no-print-directory all
+	@tests/bench/run.sh $(B)/bin
+
+soak: deps
+	@$(MAKE) --no-print-directory all nodes
+	@CYCLES=$${CYCLES:-1000} tests/node/kill_loop.sh $(B)
+
+fmt:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+lint: all
+	clang-tidy --quiet $$(git ls-files 'common/*.c' 'proto/*.c' 'raftd/*.c' 'stored/*.c' 'gatewayd/*.c' 'trinectl/*.c') -- $(CPPFLAGS) -std=c11
+	shellcheck -x $$(git ls-files '*.sh') .ci/run
+
+layers:
+	@for d in common proto $(PROGRAMS); do \
+	  printf '%-10s includes: ' $$d; \
+	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
+	done
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)/etc/trine $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 755 $(DAEMONS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 $(B)/bin/trinectl $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) $(DESTDIR)$(PREFIX)/share/man/man8
+	test -e $(DESTDIR)/etc/trine/trine.conf || install -m 644 deploy/trine.conf $(DESTDIR)/etc/trine/trine.conf
+	for u in deploy/systemd/*; do sed 's,@SBINDIR@,$(PREFIX)/sbin,g' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); done
+
+clean:
+	rm -rf build
+
+.PHONY: all run check bench soak fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+-include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

@@ -1,0 +1,91 @@
+/* conf - the configuration of a node: one table of keys for all daemons.
+ * A key is the name of a long option (--data-dir), of a line in the file (data-dir = ...), and of an
+ * environment variable (TRINE_DATA_DIR). An option wins over the environment, that over the file, that over the
+ * default. Keys that mean what etcd's flag means have etcd's name. Unknown keys and bad values are errors that
+ * name the file and line (or option, or variable), the key, and what would be right. */
+#ifndef COMMON_CONF_H
+#define COMMON_CONF_H
+
+#include "common/base.h"
+#include "common/buf.h"
+#include "common/limits.h"
+
+/* X(type, member, "key", "default", minimum, maximum, "help")
+ * STR: const char *; U64: uint64_t; I64: int64_t; BOOL: bool; DUR: uint64_t milliseconds, written "10m", "100ms",
+ * "1h30m" (Go duration text); MS: uint64_t, a bare number of milliseconds (etcd's heartbeat-interval).
+ * Minimum and maximum apply to numbers and durations (in ms). */
+#define CONF_KEYS(X) \
+    X(STR, name, "name", "default", 0, 0, "name of this member") \
+    X(STR, data_dir, "data-dir", "/var/lib/trine", 0, 0, "directory of raft/ and store/ (mode 0700)") \
+    X(STR, run_dir, "run-dir", "/run/trine", 0, 0, "directory of the daemons' sockets (mode 0700)") \
+    X(STR, raftd_url, "raftd-url", "", 0, 0, "nng URL of raftd; default ipc://RUN-DIR/raftd.ipc") \
+    X(STR, stored_url, "stored-url", "", 0, 0, "nng URL of stored; default ipc://RUN-DIR/stored.ipc") \
+    X(STR, native_url, "native-url", "", 0, 0, "nng REP URL for native requests; default ipc://RUN-DIR/native.ipc (gateway 1) or native.N.ipc") \
+    X(STR, native_pub_url, "native-pub-url", "", 0, 0, "nng PUB URL of live events; default ipc://RUN-DIR/events.ipc (gateway 1) or events.N.ipc") \
+    X(U64, gateway_id, "gateway-id", "1", 1, GATEWAY_SLOTS, "number of this gateway on its node") \
+    X(STR, listen_client_urls, "listen-client-urls", "http://localhost:2379", 0, 0, "where clients connect (comma list)") \
+    X(STR, advertise_client_urls, "advertise-client-urls", "http://localhost:2379", 0, 0, "what clients are told to use (comma list)") \
+    X(STR, listen_peer_urls, "listen-peer-urls", "http://localhost:2380", 0, 0, "where other members connect (comma list)") \
+    X(STR, initial_advertise_peer_urls, "initial-advertise-peer-urls", "http://localhost:2380", 0, 0, "this member's peer URLs as others see them") \
+    X(STR, initial_cluster, "initial-cluster", "", 0, 0, "members at the first start, n1=url,n2=url; default NAME=initial-advertise-peer-urls") \
+    X(STR, initial_cluster_token, "initial-cluster-token", "etcd-cluster", 0, 0, "keeps clusters with equal URLs apart") \
+    X(STR, initial_cluster_state, "initial-cluster-state", "new", 0, 0, "new or existing") \
+    X(MS, heartbeat_interval_ms, "heartbeat-interval", "100", 1, 10000, "milliseconds between a leader's heartbeats") \
+    X(MS, election_timeout_ms, "election-timeout", "1000", 5, 50000, "milliseconds; at least 5 x heartbeat-interval") \
+    X(BOOL, pre_vote, "pre-vote", "true", 0, 0, "ask before disturbing the cluster with a new term") \
+    X(I64, quota_backend_bytes, "quota-backend-bytes", "0", INT64_MIN, INT64_MAX, "store size that raises NOSPACE; 0 = 2 GiB, negative = none") \
+    X(U64, cache_bytes, "cache-bytes", "67108864", 0, UINT64_MAX, "memory for hot records in stored") \
+    X(U64, max_txn_ops, "max-txn-ops", "128", 1, 1000000, "operations in one transaction") \
+    X(U64, max_request_bytes, "max-request-bytes", "1572864", 1024, 10485760, "largest request") \
+    X(U64, max_concurrent_streams, "max-concurrent-streams", "4294967295", 1, 4294967295, "streams of one client connection") \
+    X(DUR, grpc_keepalive_min_time_ms, "grpc-keepalive-min-time", "5s", 0, UINT64_MAX, "fastest allowed client ping") \
+    X(DUR, grpc_keepalive_interval_ms, "grpc-keepalive-interval", "2h", 0, UINT64_MAX, "server ping on idle connections") \
+    X(DUR, grpc_keepalive_timeout_ms, "grpc-keepalive-timeout", "20s", 0, UINT64_MAX, "wait for the answer to it") \
+    X(BOOL, socket_reuse_port, "socket-reuse-port", "false", 0, 0, "let several gateways share one client port") \
+    X(STR, auto_compaction_mode, "auto-compaction-mode", "periodic", 0, 0, "periodic or revision") \
+    X(STR, auto_compaction_retention, "auto-compaction-retention", "0", 0, 0, "0 = off; periodic: duration, hours if no unit; revision: count") \
+    X(U64, compaction_batch_limit, "compaction-batch-limit", "1000", 1, 1000000, "revisions deleted per slice of a compaction") \
+    X(DUR, compaction_sleep_interval_ms, "compaction-sleep-interval", "10ms", 0, 60000, "pause between slices") \
+    X(DUR, watch_progress_notify_interval_ms, "watch-progress-notify-interval", "10m", 100, UINT64_MAX, "idle progress messages") \
+    X(U64, wal_segment_bytes, "wal-segment-bytes", "67108864", 1048576, 1073741824, "size of one file of the raft log") \
+    X(BOOL, unsafe_no_fsync, "unsafe-no-fsync", "false", 0, 0, "do not sync the raft log: loses acknowledged writes on power loss") \
+    X(STR, user, "user", "", 0, 0, "when started as root, run as this user") \
+    X(STR, log_level, "log-level", "info", 0, 0, "error, warn, info, debug or trace")
+
+struct conf {
+#define CONF_TYPE_STR const char *
+#define CONF_TYPE_U64 uint64_t
+#define CONF_TYPE_I64 int64_t
+#define CONF_TYPE_BOOL bool
+#define CONF_TYPE_DUR uint64_t
+#define CONF_TYPE_MS uint64_t
+#define CONF_MEMBER(type, member, key, def, min, max, help) CONF_TYPE_##type member;
+    CONF_KEYS(CONF_MEMBER)
+#undef CONF_MEMBER
+};
+
+void conf_init(struct conf *c); /* all defaults */
+void conf_fini(struct conf *c);
+
+/* Sets one key from text. where ("trine.conf line 7", "--name") leads the message. On failure appends one line to
+ * why and returns E_INVALID; c is unchanged. */
+int conf_set(struct conf *c, const char *key, const char *value, const char *where, struct buf *why);
+int conf_read_file(struct conf *c, const char *path, struct buf *why);  /* INI without sections, # and ; comments */
+int conf_read_env(struct conf *c, char *const envp[], struct buf *why); /* TRINE_*; unknown names are errors */
+/* What spans keys (election >= 5 x heartbeat, modes, URL syntax), and derived defaults (raftd-url, ...). */
+int conf_finish(struct conf *c, struct buf *why);
+void conf_print_help(const char *program); /* --help: the table, on stdout */
+
+/* "10m", "1h30m", "100ms" -> ms. E_INVALID for anything else. */
+int conf_parse_duration(const char *text, uint64_t *ms);
+
+/* One URL of a comma list, "http://host:port". Host and port are given (free both). */
+struct conf_url {
+    char *scheme; /* "http", "https", "unix" */
+    char *host;
+    uint16_t port;
+};
+int conf_parse_urls(const char *list, struct conf_url **urls, size_t *count);
+void conf_free_urls(struct conf_url *urls, size_t count);
+
+#endif

@@ -1,0 +1,79 @@
+/* limits - every limit has a name, a reason, and something definite that happens at it. */
+#ifndef COMMON_LIMITS_H
+#define COMMON_LIMITS_H
+
+#define KIB ((size_t)1024)
+#define MIB ((size_t)1024 * 1024)
+
+/* --- links between daemons ------------------------------------------------------------------ */
+/* A message (a batch of frames) on an nng link. nng's default would be 1 GiB; a larger one closes the pipe. */
+#define LINK_MESSAGE_BYTES_MAX (16 * MIB)
+/* A link sends what has gathered in messages of about this size, so that one hop's copy stays in cache. */
+#define LINK_MESSAGE_BYTES_SOFT (256 * KIB)
+/* Bytes waiting on a link before link_is_full(): the sender then pushes back to whoever it serves. */
+#define LINK_PENDING_BYTES_MAX (32 * MIB)
+/* Received messages waiting for the loop; at the mark the link stops receiving, and nng pushes back. */
+#define LINK_INBOX_MESSAGES_MAX 64
+/* Largest single field (bin) of a frame: a whole API message with room for its envelope. */
+#define FRAME_FIELD_BYTES_MAX (12 * MIB)
+/* Gateways of one node: link slots 1..GATEWAY_SLOTS on raftd and stored. */
+#define GATEWAY_SLOTS 16
+/* First and last delay between attempts to reach a sibling. */
+#define LINK_RETRY_MS_MIN 10
+#define LINK_RETRY_MS_MAX 200
+/* How long a peer may take to say HELLO before the pipe is closed. */
+#define LINK_HELLO_MS_MAX 5000
+
+/* --- requests ------------------------------------------------------------------------------- */
+/* etcd's defaults (spec/semantics.md §8). */
+#define REQUEST_BYTES_DEFAULT 1572864
+#define REQUEST_BYTES_OVERHEAD (512 * KIB) /* grpc receive limit = request limit + this */
+#define TXN_OPS_DEFAULT 128
+#define TXN_DEPTH_MAX 64 /* nested transactions; deeper is "too many operations": bounds the recursion */
+/* committed - applied above which proposals are refused with "etcdserver: too many requests" (§8). */
+#define APPLY_BACKLOG_ENTRIES_MAX 5000
+/* Bytes of commands that one raftd holds un-committed before it refuses more. */
+#define PROPOSAL_BYTES_MAX (64 * MIB)
+/* Bytes of committed entries on their way to stored. */
+#define APPLY_INFLIGHT_BYTES_MAX (8 * MIB)
+/* Requests waiting for an answer in one gateway, and their bytes. */
+#define PENDING_REQUESTS_MAX 100000
+#define PENDING_BYTES_MAX (256 * MIB)
+/* Request timeout = 5 s + 2 x election timeout (§18). */
+#define REQUEST_TIMEOUT_BASE_MS 5000
+
+/* --- results -------------------------------------------------------------------------------- */
+/* A large range answer travels in parts of this size; the gateway asks for the next part when it has room. */
+#define RESULT_PART_BYTES (512 * KIB)
+/* Batches whose results are kept in the store, to be told again after a restart of stored. */
+#define RESULT_MEMORY_BATCHES 64
+#define RESULT_MEMORY_BYTES_MAX (1 * MIB)
+
+/* --- watch ---------------------------------------------------------------------------------- */
+/* Recent events kept in stored's memory: what a watcher that is nearly in step is fed from. */
+#define EVENT_RING_COUNT 65536
+#define EVENT_RING_BYTES_MAX (16 * MIB)
+/* One slice of history: revisions scanned and bytes returned at most. */
+#define HISTORY_SLICE_REVS 10000
+#define HISTORY_SLICE_BYTES (512 * KIB)
+/* Bytes queued for one watch stream before its watchers go back to reading history. */
+#define WATCH_STREAM_BYTES_MAX (4 * MIB)
+/* Watchers of one stream and distinct ranges of one gateway. */
+#define WATCHERS_PER_STREAM_MAX 1000000
+#define WATCH_RANGES_MAX 1000000
+
+/* --- storage -------------------------------------------------------------------------------- */
+#define WAL_SEGMENT_BYTES (64 * MIB)
+#define QUOTA_BYTES_DEFAULT ((uint64_t)2 * 1024 * MIB)
+#define CACHE_BYTES_DEFAULT (64 * MIB)
+/* stored syncs its files and tells raftd after this many bytes applied or this long, whichever is first. */
+#define SYNC_BYTES (32 * MIB)
+#define SYNC_MS 5000
+#define LEASE_TTL_MAX 9000000000LL
+#define LEASE_EXPIRE_CHECK_MS 500
+#define LEASE_EXPIRE_BATCH_MAX 10000 /* leases revoked by one entry */
+
+/* --- threads -------------------------------------------------------------------------------- */
+#define WORKER_THREADS 4
+
+#endif

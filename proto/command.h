@@ -1,0 +1,55 @@
+/* command - the envelope of a log entry or a query: who asks for what.
+ * The API's own message travels inside unchanged (architecture §2), so the log speaks the public API. The
+ * envelope is a msgpack array [version, kind, origin, slot, instance, req, user, auth_rev, body]. raftd never looks inside.
+ *
+ * Everything that must be the same on all members and is not a function of the state (a lease id the server
+ * chose) is decided by the proposer and stands in the body. */
+#ifndef PROTO_COMMAND_H
+#define PROTO_COMMAND_H
+
+#include "common/buf.h"
+
+#define COMMAND_VERSION 1
+
+/* X(NAME, number, "API message of the body", is_write) */
+#define COMMANDS(X) \
+    X(RANGE, 1, "RangeRequest", false) \
+    X(PUT, 2, "PutRequest", true) \
+    X(DELETE_RANGE, 3, "DeleteRangeRequest", true) \
+    X(TXN, 4, "TxnRequest", true) /* also a query, when it only reads */ \
+    X(COMPACT, 5, "CompactionRequest", true) \
+    X(RANGE_STREAM, 6, "RangeRequest", false) /* parts of the result are whole RangeStreamResponse messages */ \
+    X(LEASE_GRANT, 10, "LeaseGrantRequest", true) /* ID already chosen */ \
+    X(LEASE_REVOKE, 11, "LeaseRevokeRequest", true) \
+    X(LEASE_EXPIRE, 12, "repeated LeaseRevokeRequest as LeaseLeasesResponse.leases", true) /* by the leader's stored */ \
+    X(LEASE_KEEP_ALIVE, 13, "LeaseKeepAliveRequest", false) /* READ: needs the leader's stored */ \
+    X(LEASE_TIME_TO_LIVE, 14, "LeaseTimeToLiveRequest", false) /* READ: needs the leader's stored */ \
+    X(LEASE_LEASES, 15, "LeaseLeasesRequest", false) \
+    X(HASH_KV, 20, "HashKVRequest", false) \
+    X(DEFRAGMENT, 21, "DefragmentRequest", false) \
+    X(ALARM, 22, "AlarmRequest", true) /* GET is a query */ \
+    X(BARRIER, 30, "empty", false) /* answered like a read; proves what came before it was applied */
+
+enum command_kind {
+#define COMMAND_ENUM(NAME, number, body, is_write) COMMAND_##NAME = number,
+    COMMANDS(COMMAND_ENUM)
+#undef COMMAND_ENUM
+};
+
+struct command {
+    uint64_t kind;     /* enum command_kind */
+    uint64_t origin;   /* member id of the node whose gateway asked; 0: nobody waits for the result */
+    uint64_t slot;     /* link slot of that gateway */
+    uint64_t instance; /* of that gateway */
+    uint64_t req;      /* unique among this instance's requests */
+    struct slice user; /* authenticated user name; empty: none */
+    uint64_t auth_rev; /* auth revision the user was checked at; 0 while auth is off */
+    struct slice body; /* the API message, protobuf */
+};
+
+void command_encode(struct buf *out, const struct command *c);
+/* Borrows bytes. E_MALFORMED, E_TRUNCATED, E_TRAILING, E_VERSION. */
+int command_decode(struct slice bytes, struct command *c);
+const char *command_name(uint64_t kind); /* "PUT"; "?" when unknown */
+
+#endif
