@@ -40,10 +40,10 @@ objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON_OBJ := $(call objs,$(wildcard common/*.c))
 PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-LIBS_common := -luv -lsystemd
+LIBS_common := -luv -lsystemd -lisal
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
-LIBS_raftd := -lisal -lcrypto
-LIBS_stored := -lleveldb -lisal
+LIBS_raftd := -lcrypto
+LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
