@@ -150,11 +150,12 @@ layers:
 	done
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)/etc/trine $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)/etc/trine $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	install -m 755 $(DAEMONS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(B)/bin/trinectl $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) $(DESTDIR)$(PREFIX)/share/man/man8
 	test -e $(DESTDIR)/etc/trine/trine.conf || install -m 644 deploy/trine.conf $(DESTDIR)/etc/trine/trine.conf
+	install -m 644 deploy/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/trine.conf
 	for u in deploy/systemd/*; do sed 's,@SBINDIR@,$(PREFIX)/sbin,g' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); done
 
 clean:

@@ -1,0 +1,84 @@
+# Shell functions for tests with real daemons: source it. Everything started here is stopped by pid at exit.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=${build:-$root/build}
+tmp=$(mktemp -d /tmp/trine-test.XXXXXX)
+_pids=()
+passed=0
+failed=0
+
+# A port nobody listens on now, from a range outside the ephemeral one; random, so that suites may run beside each other.
+free_port() {
+    local p
+    for _ in $(seq 200); do
+        p=$((10000 + (RANDOM * 32768 + RANDOM) % 20000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return; }
+    done
+    echo "no free port" >&2
+    exit 1
+}
+
+# wait_for SECONDS COMMAND...: polls until the command succeeds.
+wait_for() {
+    local until=$((SECONDS + $1)); shift
+    while ! "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $until ] || return 1
+        sleep 0.05
+    done
+}
+
+health() { curl -fsS -m 2 "http://127.0.0.1:$1/health"; }
+
+# start_node DIR PORT [options]: one Trine node under its runner. Sets node_pid; the daemons' pids are in DIR/*.pid.
+start_node() {
+    local dir=$1 port=$2; shift 2
+    "$root/deploy/node.sh" --dir "$dir" --port "$port" --peer-port "$(free_port)" --bin "$build/bin" -- "$@" >>"$dir.log" 2>&1 &
+    node_pid=$!
+    _pids+=($node_pid)
+    wait_for 20 health "$port" || { echo "node on $port is not ready:"; tail -30 "$dir.log"; return 1; }
+}
+
+# start_etcd DIR PORT [options]: Debian's etcd, to compare with. Sets etcd_pid.
+start_etcd() {
+    local dir=$1 port=$2 peer
+    shift 2
+    peer=$(free_port)
+    "${ETCD:-etcd}" --name default --data-dir "$dir" --listen-client-urls "http://127.0.0.1:$port" --advertise-client-urls "http://127.0.0.1:$port" \
+        --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://localhost:$peer" \
+        --initial-cluster "default=http://localhost:$peer" --log-level error "$@" >>"$dir.log" 2>&1 &
+    etcd_pid=$!
+    _pids+=($etcd_pid)
+    wait_for 20 health "$port" || { echo "etcd on $port is not ready:"; tail -30 "$dir.log"; return 1; }
+}
+
+stop_pid() {
+    kill -TERM "$1" 2>/dev/null
+    for _ in $(seq 200); do kill -0 "$1" 2>/dev/null || break; sleep 0.05; done
+    kill -KILL "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
+}
+
+_cleanup() {
+    local p
+    for p in "${_pids[@]}"; do stop_pid "$p"; done
+    [ -n "${KEEP_TMP:-}" ] && echo "kept $tmp" >&2 || rm -rf "$tmp"
+}
+trap _cleanup EXIT
+
+ok() { passed=$((passed + 1)); [ -z "${VERBOSE:-}" ] || echo "ok    $1"; }
+not_ok() { failed=$((failed + 1)); echo "FAIL  $1"; [ $# -lt 2 ] || printf '%s\n' "$2" | sed 's/^/      /'; }
+# check NAME COMMAND...: passes if the command succeeds.
+check() {
+    local name=$1 out; shift
+    if out=$("$@" 2>&1); then ok "$name"; else not_ok "$name" "$* -> $out"; fi
+}
+# equal NAME WANTED GOT
+equal() {
+    if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "wanted: $2
+got:    $3"; fi
+}
+summary() {
+    echo "$passed passed, $failed failed"
+    [ $failed = 0 ]
+}
