@@ -54,6 +54,11 @@ struct shared_bytes *shared_bytes_new(size_t len); /* one reference */
 void shared_bytes_unref(struct shared_bytes *s);
 void call_send(struct call *c, struct slice head, struct shared_bytes *const *pieces, size_t piece_count);
 size_t call_queued_bytes(const struct call *c); /* not yet taken by HTTP/2: compare with a limit and stop */
+/* Below this many queued bytes `writable` is called, if they were above it before. */
+#define CALL_QUEUE_LOW_BYTES ((size_t)64 * 1024)
+/* Streams: no further messages until resumed; what the client sends then waits behind HTTP/2's flow control. */
+void call_pause(struct call *c, bool paused);
+bool call_is_over(const struct call *c); /* its end was decided: sending does nothing any more */
 void call_end(struct call *c, int err, const char *text); /* err 0: OK */
 
 #endif

@@ -1,0 +1,188 @@
+/* gatewayd - the gateway's state, and the prototypes of files that have no header of their own.
+ * gRPC and HTTP on one side, frames on the other; keeps nothing that a restart would miss. One thread. */
+#ifndef GATEWAYD_GATEWAYD_H
+#define GATEWAYD_GATEWAYD_H
+
+#include "common/conf.h"
+#include "common/loop.h"
+#include "common/timer.h"
+#include "gatewayd/call.h"
+#include "gatewayd/pending.h"
+#include "proto/frames.h"
+#include "proto/link.h"
+
+struct conn;
+struct server;
+struct watch_hub;
+struct native_door;
+
+/* A deadline of anything: embedded in what it belongs to, fired from the gateway's heap. */
+struct deadline {
+    struct timer timer;
+    void (*fire)(struct deadline *d, uint64_t now_ms);
+};
+
+/* One member as raftd tells it. Strings are owned. */
+struct member {
+    uint64_t id;
+    bool is_learner;
+    char *name;
+    char *peer_urls;   /* comma list */
+    char *client_urls; /* comma list */
+};
+
+struct gatewayd {
+    const struct conf *conf;
+    struct loop *loop;
+    uint64_t instance; /* random, new at every start */
+    bool stopping;     /* SIGTERM came */
+
+    /* --- siblings --- */
+    struct link *raftd;
+    struct link *stored;
+    uint64_t cluster_id, member_id; /* 0 until raftd has told */
+    uint64_t raftd_instance;        /* of the last raftd that was up */
+    uint64_t stored_instance;       /* of the last stored that was up */
+    uint64_t stored_session;        /* counts up with every `up` of the link to stored */
+    bool raftd_up, stored_up;       /* the link is UP and our `up` has run */
+    bool ready;                     /* both were up once */
+
+    /* --- what raftd said last --- */
+    bool has_leader; /* a LEADER frame with a leader, on the link as it is now */
+    uint64_t term, leader;
+    bool is_learner;
+    uint64_t no_leader_since_ms; /* while !has_leader */
+    struct member *members;
+    size_t member_count;
+    struct member *members_next; /* a list that is being received */
+    size_t members_next_count;
+
+    /* --- requests --- */
+    struct pending_table pending;
+    uint64_t request_timeout_ms; /* 5 s + 2 x election timeout */
+    size_t message_bytes_max;    /* grpc receive limit: max-request-bytes + 512 KiB */
+    uint64_t barrier_req;        /* a barrier is on its way; 0: none */
+    struct timer_heap timers;    /* struct deadline */
+    struct loop_timer *wakeup;   /* at the nearest of timers and pending */
+    uint64_t wakeup_at_ms;       /* what it is set to; UINT64_MAX: not set */
+
+    /* --- clients --- */
+    struct server *server; /* conn.c: listeners and connections */
+    /* Finds a handler by method path; route_find, or a test's own. NULL: unknown. */
+    const struct call_handler *(*find)(struct slice path);
+    struct call *free_calls; /* grpc.c's slab */
+    size_t call_count;
+    size_t inbound_bytes;    /* of messages that are not yet complete, over all calls */
+    struct metrics *metrics;
+
+    /* --- parts with a state of their own --- */
+    struct watch_hub *watch;    /* watch.c */
+    struct native_door *native; /* native.c */
+};
+
+/* --- main.c's parts: gatewayd.c --- */
+void gatewayd_init(struct gatewayd *g, const struct conf *conf, struct loop *loop);
+void gatewayd_fini(struct gatewayd *g);
+uint64_t gatewayd_now_ms(const struct gatewayd *g);
+void deadline_set(struct gatewayd *g, struct deadline *d, uint64_t at_ms); /* also moves it */
+void deadline_stop(struct gatewayd *g, struct deadline *d);
+void gatewayd_fire_timers(struct gatewayd *g, uint64_t now_ms);
+void gatewayd_arm_wakeup(struct gatewayd *g);
+void gatewayd_check_ready(struct gatewayd *g);
+
+/* --- out.c: every frame gatewayd sends. Ignored while the link is not up: `up` resumes. --- */
+void out_propose(struct gatewayd *g, uint64_t req, struct slice command);
+void out_read(struct gatewayd *g, uint64_t req, struct slice command);
+void out_query(struct gatewayd *g, uint64_t req, struct slice command);
+void out_status(struct gatewayd *g, uint64_t req, uint64_t what);
+void out_more(struct gatewayd *g, uint64_t req);
+void out_forget(struct gatewayd *g, uint64_t req);
+void out_watch(struct gatewayd *g, uint64_t token, uint64_t range_id, bool want_prev, struct slice key, struct slice range_end);
+void out_unwatch(struct gatewayd *g, uint64_t range_id);
+void out_history(struct gatewayd *g, uint64_t token, int64_t from, bool want_prev, struct slice key, struct slice range_end);
+
+/* --- in.c: every frame gatewayd receives --- */
+void in_start_links(struct gatewayd *g);
+void in_set_hello(struct gatewayd *g);
+
+/* --- retry.c: what restarts of siblings mean for what is pending (also most of pending.h's second half) --- */
+void retry_on_raftd_up(struct gatewayd *g, uint64_t instance);
+void retry_on_stored_up(struct gatewayd *g);
+void retry_answer(struct gatewayd *g, const struct fr_result *r);
+void retry_refused(struct gatewayd *g, const struct fr_refused *r);
+
+/* --- kv.c --- Requests from anybody: checks body, chooses the way, sends. 0 or etcd's error at once (then cb is never called). */
+int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+/* A call's answer is the answer of a request: passes body on, in parts if need be; arg is the call. Its state holds the req. */
+void call_answer(void *arg, const struct answer *a);
+/* Ends the call for err, or notes req as its state. For handlers right after kv_submit and the like. */
+void call_submitted(struct call *c, int err, uint64_t req);
+void call_more(struct call *c);   /* `writable` of handlers whose state is a req */
+void call_forget(struct call *c); /* `closed` of handlers whose state is a req */
+void kv_range(struct call *c, struct slice bytes);
+void kv_range_stream(struct call *c, struct slice bytes);
+void kv_put(struct call *c, struct slice bytes);
+void kv_delete_range(struct call *c, struct slice bytes);
+void kv_txn(struct call *c, struct slice bytes);
+void kv_compact(struct call *c, struct slice bytes);
+
+/* --- lease.c --- kind: LEASE_GRANT, _REVOKE, _KEEP_ALIVE (one request), _TIME_TO_LIVE, _LEASES --- */
+int lease_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+void lease_grant(struct call *c, struct slice bytes);
+void lease_revoke(struct call *c, struct slice bytes);
+void lease_time_to_live(struct call *c, struct slice bytes);
+void lease_leases(struct call *c, struct slice bytes);
+void lease_keep_alive(struct call *c, struct slice bytes);
+void lease_keep_alive_half_close(struct call *c);
+void lease_keep_alive_writable(struct call *c);
+void lease_keep_alive_closed(struct call *c);
+
+/* --- maint.c, cluster.c --- */
+void maint_status(struct call *c, struct slice bytes);
+void maint_hash_kv(struct call *c, struct slice bytes);
+void maint_defragment(struct call *c, struct slice bytes);
+void maint_alarm(struct call *c, struct slice bytes);
+void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
+void health_watch(struct call *c, struct slice bytes);
+void cluster_member_list(struct call *c, struct slice bytes);
+void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* MemberListResponse, for the native door too */
+void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */
+void cluster_forget(struct member *members, size_t count);
+
+/* --- route.c --- */
+const struct call_handler *route_find(struct slice path);
+size_t route_count(void);
+const struct call_handler *route_at(size_t pos);
+size_t route_pos(const struct call_handler *h); /* SIZE_MAX: not one of the table (a test's) */
+bool route_has_service(struct slice service);
+
+/* --- watch.c: the handlers of Watch and what in.c tells it; all borrowed --- */
+void watch_start(struct gatewayd *g); /* makes g->watch */
+void watch_stop(struct gatewayd *g);
+void watch_message(struct call *c, struct slice bytes);
+void watch_half_close(struct call *c);
+void watch_writable(struct call *c);
+void watch_closed(struct call *c);
+void watch_on_watching(struct gatewayd *g, const struct fr_watching *m);
+void watch_on_event(struct gatewayd *g, const struct fr_event *m);
+void watch_on_past(struct gatewayd *g, const struct fr_past *m);
+void watch_on_past_end(struct gatewayd *g, const struct fr_past_end *m);
+void watch_on_batch_end(struct gatewayd *g);   /* all frames of one message of stored were given */
+void watch_on_stored_up(struct gatewayd *g);   /* register all ranges again */
+void watch_on_stored_down(struct gatewayd *g);
+void watch_metrics(struct gatewayd *g, struct buf *out); /* Prometheus text: watchers, streams, slow ones */
+
+/* --- native.c: the nng door --- */
+void native_start(struct gatewayd *g); /* makes g->native; fatal if its URLs cannot be listened on */
+void native_stop(struct gatewayd *g);
+
+/* --- metrics.c --- */
+void metrics_init(struct gatewayd *g);
+void metrics_fini(struct gatewayd *g);
+void metrics_started(struct gatewayd *g, const struct call_handler *h);
+void metrics_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
+void metrics_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
+void metrics_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
+void metrics_text(struct gatewayd *g, struct buf *out); /* gatewayd's own part */
+
+#endif

@@ -1,0 +1,92 @@
+/* pending - requests on their way round the ring: id -> who waits, until when, and the bytes to send again.
+ *
+ * An entry is born with a command (or a STATUS) and dies with its last answer, its timeout, or its owner. Between
+ * the two it survives restarts of both siblings; the rules are in retry.c.
+ * Holds at all times: an entry is in the slot that the low bits of its req name; entries are in the list in the order of
+ * their deadlines, because every request waits equally long. All on the loop's thread. */
+#ifndef GATEWAYD_PENDING_H
+#define GATEWAYD_PENDING_H
+
+#include "common/buf.h"
+#include "common/limits.h"
+#include "proto/command.h"
+
+struct gatewayd;
+
+/* The answer to one request, or a part of it. Borrowed. */
+struct answer {
+    uint64_t req;
+    int err;           /* 0 or a code of err.h; then it is the last the owner hears */
+    struct slice text; /* replaces the err's own text when not empty */
+    struct slice body; /* the API's response message, or this part of it */
+    uint64_t total;    /* bytes of the whole message */
+    bool first;        /* the first part */
+    bool more;         /* not the last part: pending_more asks for the next one */
+};
+/* Called once, or once per part while `more`. After the last call the entry is gone. Never called from within the
+ * function that made the request. */
+typedef void answer_cb(void *arg, const struct answer *a);
+
+/* How a request travels. */
+enum pending_via {
+    VIA_PROPOSE, /* raftd, log, stored: may change something, is never sent twice without proof */
+    VIA_READ,    /* raftd (read index), stored: may be sent again */
+    VIA_QUERY,   /* stored: may be sent again */
+    VIA_STATUS,  /* raftd, or stored alone while raftd is away: may be sent again */
+};
+
+struct pending {
+    uint64_t req; /* 0: the slot is free */
+    enum pending_via via;
+    answer_cb *cb;
+    void *arg;
+    struct buf command; /* encoded command.h envelope; empty for STATUS */
+    uint64_t origin;    /* member id in it */
+    uint64_t what;      /* STATUS: enum status_what */
+    uint64_t deadline_ms;
+    /* What has become of it. */
+    bool sent;               /* handed to a link that was up */
+    bool started;            /* at least one part came: cannot be asked again */
+    bool ambiguous;          /* proposed to a raftd that is gone; waits for the barrier's proof */
+    uint64_t raftd_instance; /* it was sent to, if sent */
+    uint64_t stored_session; /* of our link to stored when it was sent */
+    uint32_t slot;           /* position in the slab */
+    struct pending *prev, *next; /* by deadline; free slots: next only */
+};
+
+struct pending_table {
+    struct pending **slots; /* grows in blocks, never shrinks: entries do not move */
+    uint32_t slot_count;
+    struct pending *free_list;
+    struct pending *first, *last;
+    size_t count;
+    size_t bytes;      /* of kept commands */
+    uint64_t next_seq; /* high bits of the next req */
+};
+
+void pending_init(struct pending_table *t);
+void pending_fini(struct pending_table *t);
+/* A new entry with a fresh req and an empty command. NULL when PENDING_REQUESTS_MAX wait or PENDING_BYTES_MAX are kept. */
+struct pending *pending_new(struct pending_table *t, enum pending_via via, answer_cb *cb, void *arg, uint64_t deadline_ms);
+struct pending *pending_find(struct pending_table *t, uint64_t req); /* NULL: unknown, answered, or timed out */
+/* The entry gets another req, so that late answers to the old one find nobody. */
+void pending_rename(struct pending_table *t, struct pending *p);
+void pending_set_bytes(struct pending_table *t, struct pending *p, size_t before); /* after a change of p->command */
+void pending_free(struct pending_table *t, struct pending *p);
+uint64_t pending_next_ms(const struct pending_table *t); /* first deadline; UINT64_MAX: none */
+
+/* --- with the gateway: make, end, continue (retry.c) --- */
+
+/* Sends a command on its way. body is copied. 0, or E_REQUEST_TOO_MANY_REQUESTS, E_REQUEST_TOO_LARGE; then cb is never
+ * called. *req may be NULL. */
+int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req);
+int pending_status(struct gatewayd *g, uint64_t what, answer_cb *cb, void *arg, uint64_t *req);
+/* Asks for the next part, after an answer with `more`. */
+void pending_more(struct gatewayd *g, uint64_t req);
+/* The owner went away: cb is not called any more. Fine for a req that is gone. (What was proposed still happens.) */
+void pending_cancel(struct gatewayd *g, uint64_t req);
+/* Everything whose deadline has passed gets E_TIMEOUT. */
+void pending_expire(struct gatewayd *g, uint64_t now_ms);
+
+#endif
