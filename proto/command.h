@@ -48,7 +48,8 @@ struct command {
 };
 
 void command_encode(struct buf *out, const struct command *c);
-/* Borrows bytes. E_MALFORMED, E_TRUNCATED, E_TRAILING, E_VERSION. */
+/* Borrows bytes. E_MALFORMED, E_TRUNCATED, E_TOO_BIG, E_TRAILING, E_VERSION. A kind that is not in the list is left to
+ * whoever runs the command. */
 int command_decode(struct slice bytes, struct command *c);
 const char *command_name(uint64_t kind); /* "PUT"; "?" when unknown */
 

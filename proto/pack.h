@@ -1,4 +1,4 @@
-/* pack - msgpack reader with bounds and writer (the only file that knows msgpack's library).
+/* pack - msgpack reader with bounds and writer (with pack_put.h the only file that knows msgpack's library).
  * The reader works on borrowed bytes, allocates nothing, and never reads past them: a hostile length is an
  * error before anything is done with it. */
 #ifndef PROTO_PACK_H
@@ -25,7 +25,7 @@ int unpack_i64(struct slice *in, int64_t *v);
 int unpack_bool(struct slice *in, bool *v);
 int unpack_bytes(struct slice *in, size_t len_max, struct slice *s); /* str or bin */
 
-/* What comes next, without taking it. */
+/* What comes next, without taking it. The tag that msgpack never uses is shown as PACK_EXT; unpack_skip refuses it. */
 enum pack_type { PACK_END, PACK_NIL, PACK_BOOL, PACK_INT, PACK_FLOAT, PACK_BYTES, PACK_ARRAY, PACK_MAP, PACK_EXT };
 enum pack_type unpack_peek(struct slice in);
 /* Takes one item of any kind with all it contains; nesting deeper than 32 is E_TOO_BIG. */
