@@ -53,6 +53,8 @@ all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(dir $@)
 	protoc-c --proto_path=proto --c_out=$(B)/gen $<
+# Headers name each other, so all are made before the first object, and make must not tidy them away as intermediate.
+.SECONDARY: $(GEN_C) $(GEN_H)
 
 # --- objects and libraries ----------------------------------------------------------------------
 $(B)/obj/%.o: %.c | $(GEN_H)
