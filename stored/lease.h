@@ -10,8 +10,11 @@
 
 struct leases;
 
+/* While loading (from leases_new to leases_loaded) attachments may be told before the lease that they belong to. */
 struct leases *leases_new(uint64_t min_ttl_s);
 void leases_free(struct leases *l);
+void lease_load(struct leases *l, int64_t id, int64_t ttl_s); /* one persisted lease, as it was granted */
+size_t leases_loaded(struct leases *l); /* forgets attachments to leases that nobody loaded; returns how many leases that were */
 
 /* [apply] 0, E_LEASE_EXIST, E_LEASE_TTL_TOO_LARGE. *ttl: granted. */
 int lease_grant(struct leases *l, int64_t id, int64_t ttl_s, int64_t *granted, uint64_t now_ms);
@@ -25,9 +28,10 @@ size_t lease_keys(const struct leases *l, int64_t id, struct slice **keys);
 
 /* Leadership: on becoming leader every lease gets its full TTL + extend_ms again; not leader: nothing expires. */
 void leases_lead(struct leases *l, bool leading, uint64_t now_ms, uint64_t extend_ms);
+bool leases_leading(const struct leases *l);
 /* Renews: 0 and *ttl, or E_LEASE_NOT_FOUND (also when due but not yet revoked), E_NOT_PRIMARY_LESSOR. */
 int lease_renew(struct leases *l, int64_t id, int64_t *ttl, uint64_t now_ms);
-/* Remaining whole seconds (>= 0) and granted ttl; E_LEASE_NOT_FOUND. */
+/* Remaining whole seconds (>= 0) and granted ttl; E_LEASE_NOT_FOUND (also when due), E_NOT_PRIMARY_LESSOR. */
 int lease_time_to_live(const struct leases *l, int64_t id, int64_t *remaining, int64_t *granted, uint64_t now_ms);
 /* Ids of due leases, at most max, each given out once per attempt_ms until it is dropped. */
 size_t leases_due(struct leases *l, int64_t *ids, size_t max, uint64_t now_ms, uint64_t attempt_ms);
