@@ -62,30 +62,47 @@ struct conf {
 #define CONF_MEMBER(type, member, key, def, min, max, help) CONF_TYPE_##type member;
     CONF_KEYS(CONF_MEMBER)
 #undef CONF_MEMBER
+    uint64_t given; /* one bit per key in the order of the table: set by a file, variable or option */
 };
 
+/* Strings belong to c; they are changed by conf_set and conf_finish only. */
 void conf_init(struct conf *c); /* all defaults */
 void conf_fini(struct conf *c);
+bool conf_is_given(const struct conf *c, const char *key); /* not a default; key is one of the table */
 
 /* Sets one key from text. where ("trine.conf line 7", "--name") leads the message. On failure appends one line to
  * why and returns E_INVALID; c is unchanged. */
 int conf_set(struct conf *c, const char *key, const char *value, const char *where, struct buf *why);
 int conf_read_file(struct conf *c, const char *path, struct buf *why);  /* INI without sections, # and ; comments */
 int conf_read_env(struct conf *c, char *const envp[], struct buf *why); /* TRINE_*; unknown names are errors */
-/* What spans keys (election >= 5 x heartbeat, modes, URL syntax), and derived defaults (raftd-url, ...). */
+/* What spans keys (election >= 5 x heartbeat, retention of the mode, advertise with listen), and derived defaults
+ * (raftd-url, initial-cluster, ...); makes data-dir and run-dir absolute, so that priv_drop may change directory. */
 int conf_finish(struct conf *c, struct buf *why);
+/* For raftd without a log yet: this member's name and peer URLs must be in initial-cluster. Later they are history. */
+int conf_check_bootstrap(const struct conf *c, struct buf *why);
 void conf_print_help(const char *program); /* --help: the table, on stdout */
 
 /* "10m", "1h30m", "100ms" -> ms. E_INVALID for anything else. */
 int conf_parse_duration(const char *text, uint64_t *ms);
+/* auto-compaction-retention of a mode: milliseconds ("periodic") or revisions ("revision"); 0 = off. */
+int conf_parse_retention(const char *mode, const char *text, uint64_t *value);
 
-/* One URL of a comma list, "http://host:port". Host and port are given (free both). */
+/* One URL of a comma list, "http://host:port". The array is given: conf_free_urls. */
 struct conf_url {
     char *scheme; /* "http", "https", "unix" */
-    char *host;
-    uint16_t port;
+    char *host;   /* without the brackets of IPv6; the path if the scheme is "unix" */
+    uint16_t port; /* 0 if the scheme is "unix" */
 };
 int conf_parse_urls(const char *list, struct conf_url **urls, size_t *count);
 void conf_free_urls(struct conf_url *urls, size_t count);
+
+/* The pairs of "n1=url,n1=url,n2=url" (initial-cluster), in order of the text; a name may come again with another
+ * URL. The array is given: conf_free_members. E_INVALID if a pair is not NAME=URL or comes twice. */
+struct conf_member {
+    char *name;
+    char *url;
+};
+int conf_parse_cluster(const char *text, struct conf_member **members, size_t *count);
+void conf_free_members(struct conf_member *members, size_t count);
 
 #endif

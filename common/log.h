@@ -25,9 +25,10 @@ _Noreturn void fatalx(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 /* Rate limit for repeated faults of others: true if this occurrence should be logged; *swallowed is then
  * how many were not since the last one that was. One struct per kind of fault, zero-initialised. */
+#define LOG_LIMIT_MS 5000 /* one line of a kind in this time: enough to see that it goes on */
 struct log_limit {
-    uint64_t last_ms;
-    uint64_t swallowed;
+    uint64_t last_ms;   /* when one was logged, 0 = never */
+    uint64_t swallowed; /* since then */
 };
 bool log_allow(struct log_limit *l, uint64_t now_ms, uint64_t *swallowed);
 

@@ -13,8 +13,8 @@ char *xstrdup(const char *s);
 void *xmemdup(const void *data, size_t len); /* len 0 gives a valid, freeable pointer */
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
-/* An arena hands out memory that is freed whole. Its first block is embedded, so that a small request
- * allocates nothing. Not thread-safe. */
+/* An arena hands out memory that is freed whole. It keeps a block over arena_reset, so that a small request in an
+ * arena that is used again allocates nothing. Not thread-safe. */
 struct arena_block;
 struct arena {
     struct arena_block *blocks;
