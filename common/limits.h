@@ -62,6 +62,39 @@
 #define WATCHERS_PER_STREAM_MAX 1000000
 #define WATCH_RANGES_MAX 1000000
 
+/* --- clients of a gateway ---------------------------------------------------------------------- */
+/* Connections; more are closed at once. The limit on open files may lower it. */
+#define CONNECTIONS_MAX 20000
+/* Files that a gateway keeps free for its links and for standard streams. */
+#define CONNECTION_SPARE_FILES 64
+/* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */
+#define CALLS_MAX 1000000
+/* Bytes of a request's header list; more resets the stream. */
+#define HEADER_LIST_BYTES_MAX (64 * KIB)
+/* Bytes of messages that are not complete yet, and of answers not yet taken by slow clients, over all calls. At the
+ * mark a request is refused with "too many requests". */
+#define INBOUND_BYTES_MAX (256 * MIB)
+#define OUTBOUND_BYTES_MAX (256 * MIB)
+/* HTTP/2 windows: what a client may send that no handler has taken. */
+#define H2_STREAM_WINDOW_BYTES (256 * KIB)
+#define H2_CONNECTION_WINDOW_BYTES (1 * MIB)
+/* Written to one connection at a time, and in one turn before the others get theirs. */
+#define H2_WRITE_BYTES (256 * KIB)
+#define H2_TURN_BYTES_MAX (4 * MIB)
+/* Streams that a client may reset: at once, and per second; above it the connection ends. */
+#define H2_RESET_BURST 10000
+#define H2_RESET_RATE 1000
+/* HTTP/1.1: request head, body (read and thrown away), and how long a head may take. */
+#define HTTP1_HEAD_BYTES_MAX (16 * KIB)
+#define HTTP1_BODY_BYTES_MAX (2 * MIB)
+#define HTTP1_HEAD_MS_MAX 10000
+/* A kept-alive HTTP/1.1 connection without a request is closed after this. */
+#define HTTP1_IDLE_MS_MAX 120000
+/* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
+#define KEEP_ALIVE_WAITING_MAX 256
+/* SIGTERM: unary calls may finish for this long. */
+#define GATEWAY_STOP_MS_MAX 5000
+
 /* --- storage -------------------------------------------------------------------------------- */
 #define WAL_SEGMENT_BYTES (64 * MIB)
 #define QUOTA_BYTES_DEFAULT ((uint64_t)2 * 1024 * MIB)

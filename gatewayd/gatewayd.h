@@ -15,6 +15,7 @@ struct conn;
 struct server;
 struct watch_hub;
 struct native_door;
+struct stats;
 
 /* A deadline of anything: embedded in what it belongs to, fired from the gateway's heap. */
 struct deadline {
@@ -73,7 +74,10 @@ struct gatewayd {
     struct call *free_calls; /* grpc.c's slab */
     size_t call_count;
     size_t inbound_bytes;    /* of messages that are not yet complete, over all calls */
-    struct metrics *metrics;
+    size_t outbound_bytes;   /* of answers that are not yet written, over all calls */
+    struct call *leader_calls; /* streams that asked for a leader (hasleader: true) */
+    struct deadline no_leader; /* 3 election timeouts after the leader was lost: ends these */
+    struct stats *stats;
 
     /* --- parts with a state of their own --- */
     struct watch_hub *watch;    /* watch.c */
@@ -89,6 +93,7 @@ void deadline_stop(struct gatewayd *g, struct deadline *d);
 void gatewayd_fire_timers(struct gatewayd *g, uint64_t now_ms);
 void gatewayd_arm_wakeup(struct gatewayd *g);
 void gatewayd_check_ready(struct gatewayd *g);
+void gatewayd_set_leader(struct gatewayd *g, uint64_t term, uint64_t leader, bool is_learner); /* leader 0: none known */
 
 /* --- out.c: every frame gatewayd sends. Ignored while the link is not up: `up` resumes. --- */
 void out_propose(struct gatewayd *g, uint64_t req, struct slice command);
@@ -176,13 +181,13 @@ void watch_metrics(struct gatewayd *g, struct buf *out); /* Prometheus text: wat
 void native_start(struct gatewayd *g); /* makes g->native; fatal if its URLs cannot be listened on */
 void native_stop(struct gatewayd *g);
 
-/* --- metrics.c --- */
-void metrics_init(struct gatewayd *g);
-void metrics_fini(struct gatewayd *g);
-void metrics_started(struct gatewayd *g, const struct call_handler *h);
-void metrics_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
-void metrics_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
-void metrics_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
-void metrics_text(struct gatewayd *g, struct buf *out); /* gatewayd's own part */
+/* --- stats.c: what this gateway counts --- */
+void stats_init(struct gatewayd *g);
+void stats_fini(struct gatewayd *g);
+void stats_started(struct gatewayd *g, const struct call_handler *h);
+void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
+void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
+void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
+void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
 
 #endif
