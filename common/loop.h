@@ -21,8 +21,12 @@ uint64_t loop_now_ms(const struct loop *l); /* the turn's time: read once per tu
 /* Calls cb at the end of every turn, before the loop sleeps, in order of registration. */
 typedef void loop_turn_cb(void *arg);
 void loop_on_turn_end(struct loop *l, loop_turn_cb *cb, void *arg);
+void loop_off_turn_end(struct loop *l, loop_turn_cb *cb, void *arg); /* not from within a hook */
+/* Has the hooks run once more before the loop sleeps; for what a later hook gives an earlier one to do. Cheap. */
+void loop_turn_again(struct loop *l);
 
-/* A single timer. cb runs once at or after at_ms. Setting again moves it. */
+/* A single timer. cb runs once at or after at_ms. Setting again moves it. Timers and wakes that are left when the
+ * loop is freed are freed with it: free them before, or not at all. */
 struct loop_timer;
 typedef void loop_timer_cb(void *arg, uint64_t now_ms);
 struct loop_timer *loop_timer_new(struct loop *l, loop_timer_cb *cb, void *arg);
