@@ -47,7 +47,7 @@ LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -85,6 +85,10 @@ $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
+
+$(B)/bin/trine-ledger: $(call objs,tests/node/ledger.c) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
 
 # --- tests --------------------------------------------------------------------------------------
 # libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.

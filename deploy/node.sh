@@ -102,8 +102,8 @@ while [ -z "$stopping" ]; do
             say "$d ended with exit code $code before the node was ready; see its message above"
             finish 1
         fi
-        # At once the first time; one that keeps dying waits longer each time, up to 5 s.
-        if [ $(($(now_ms) - ${started_ms[$d]})) -gt 10000 ]; then delay_ms[$d]=0; fi
+        # At once if it had lived a while; one that keeps dying at its start waits longer each time, up to 5 s.
+        if [ $(($(now_ms) - ${started_ms[$d]})) -gt 500 ]; then delay_ms[$d]=0; fi
         if [ $code -gt 128 ]; then why="was killed by signal $((code - 128))"; else why="ended with exit code $code"; fi
         say "$d (pid ${pid_of[$d]}) $why; starting it again in ${delay_ms[$d]} ms"
         [ "${delay_ms[$d]}" = 0 ] || sleep "$(printf '%d.%03d' $((delay_ms[$d] / 1000)) $((delay_ms[$d] % 1000)))"
