@@ -12,6 +12,7 @@ enum api_sort_order { API_SORT_NONE, API_SORT_ASCEND, API_SORT_DESCEND };
 enum api_sort_target { API_BY_KEY, API_BY_VERSION, API_BY_CREATE, API_BY_MOD, API_BY_VALUE };
 enum api_compare_result { API_EQUAL, API_GREATER, API_LESS, API_NOT_EQUAL };
 enum api_compare_target { API_VERSION, API_CREATE, API_MOD, API_VALUE, API_LEASE };
+/* Numbers of the fields of RequestOp. */
 enum api_op { API_OP_NONE, API_OP_RANGE, API_OP_PUT, API_OP_DELETE, API_OP_TXN };
 
 struct api_range {
@@ -70,7 +71,10 @@ int api_decode_range(struct slice bytes, struct api_range *m);
 int api_decode_put(struct slice bytes, struct api_put *m);
 int api_decode_delete(struct slice bytes, struct api_delete *m);
 int api_decode_key_value(struct slice bytes, struct api_key_value *m);
-/* Arrays and nested transactions live in the arena. E_TOO_MANY_OPS when nested deeper than TXN_DEPTH_MAX. */
+/* Arrays and nested transactions live in the arena. E_TOO_MANY_OPS when nested deeper than TXN_DEPTH_MAX, or when a list
+ * has more than API_TXN_LIST_COUNT_MAX items: the largest max-txn-ops that may be configured. An operand of a Compare
+ * that is not its target's is 0 or empty here, as if it were missing. */
+#define API_TXN_LIST_COUNT_MAX 1000000
 int api_decode_txn(struct slice bytes, struct arena *arena, struct api_txn **m);
 
 void api_encode_key_value(struct buf *out, const struct api_key_value *m);
