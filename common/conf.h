@@ -81,8 +81,16 @@ int conf_finish(struct conf *c, struct buf *why);
 /* For raftd without a log yet: this member's name and peer URLs must be in initial-cluster. Later they are history. */
 int conf_check_bootstrap(const struct conf *c, struct buf *why);
 void conf_print_help(const char *program); /* --help: the table, on stdout */
+void conf_show(const struct conf *c, struct buf *out); /* every key with its value, as lines of a file */
 
-/* "10m", "1h30m", "100ms" -> ms. E_INVALID for anything else. */
+/* The key of the table that is spelt most like word; NULL if none is near. Is key one of the table, is it a BOOL? */
+const char *conf_nearest_key(const char *word);
+bool conf_has_key(const char *key);
+bool conf_is_bool(const char *key);
+
+/* --- values (conf_parse.c) ---------------------------------------------------------------------- */
+
+/* "10m", "1h30m", "1.5s", "100ms" -> ms. E_INVALID for anything else, and for what is not a whole number of ms. */
 int conf_parse_duration(const char *text, uint64_t *ms);
 /* auto-compaction-retention of a mode: milliseconds ("periodic") or revisions ("revision"); 0 = off. */
 int conf_parse_retention(const char *mode, const char *text, uint64_t *value);
@@ -95,6 +103,9 @@ struct conf_url {
 };
 int conf_parse_urls(const char *list, struct conf_url **urls, size_t *count);
 void conf_free_urls(struct conf_url *urls, size_t count);
+/* Says why a list is not good, in etcd's words where it has them; appends without a newline. With listen the host must be
+ * an IP address or localhost: names can change, and binding to one is a surprise. */
+int conf_check_urls(const char *list, bool listen, struct buf *why);
 
 /* The pairs of "n1=url,n1=url,n2=url" (initial-cluster), in order of the text; a name may come again with another
  * URL. The array is given: conf_free_members. E_INVALID if a pair is not NAME=URL or comes twice. */
@@ -103,6 +114,10 @@ struct conf_member {
     char *url;
 };
 int conf_parse_cluster(const char *text, struct conf_member **members, size_t *count);
+int conf_check_cluster(const char *text, struct buf *why); /* says why not; appends without a newline */
 void conf_free_members(struct conf_member *members, size_t count);
+
+/* A slice of the list text, without blanks around it; *next moves behind the comma, NULL behind the last. */
+struct slice conf_next_item(const char **next);
 
 #endif

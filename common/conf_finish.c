@@ -1,0 +1,238 @@
+/* conf_finish - what spans keys: contradictions, and defaults that follow from other keys.
+ * Runs once, after file, environment and options; each single value is good by then (conf_set). */
+#include "common/conf.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/mem.h"
+
+/* Links add the number of their slot behind an ipc path (".16"). */
+#define SLOT_SUFFIX_BYTES ((size_t)8)
+
+/* Replaces a text of c. text is taken. */
+static void take_text(const char **member, char *text)
+{
+    free((char *)(uintptr_t)*member);
+    *member = text;
+}
+
+static int check_timing(const struct conf *c, struct buf *why)
+{
+    if (c->election_timeout_ms >= 5 * c->heartbeat_interval_ms)
+        return OK;
+    buf_printf(why,
+               "--election-timeout[%" PRIu64 "ms] should be at least as 5 times as --heartbeat-interval[%" PRIu64
+               "ms]\n",
+               c->election_timeout_ms, c->heartbeat_interval_ms);
+    return E_INVALID;
+}
+
+/* The default would send clients to localhost, wherever they are. */
+static int check_advertise(const struct conf *c, struct buf *why)
+{
+    if (!conf_is_given(c, "listen-client-urls") || conf_is_given(c, "advertise-client-urls"))
+        return OK;
+    buf_add_str(why, "--advertise-client-urls is required when --listen-client-urls is set explicitly\n");
+    return E_INVALID;
+}
+
+static int check_retention(const struct conf *c, struct buf *why)
+{
+    uint64_t value;
+
+    if (conf_parse_retention(c->auto_compaction_mode, c->auto_compaction_retention, &value) == OK)
+        return OK;
+    buf_printf(why, "auto-compaction-retention: \"%s\" is not %s, as auto-compaction-mode %s wants\n",
+               c->auto_compaction_retention,
+               strcmp(c->auto_compaction_mode, "revision") == 0 ? "a number of revisions"
+                                                                : "a duration like 10m or a number of hours",
+               c->auto_compaction_mode);
+    return E_INVALID;
+}
+
+/* After priv_drop the working directory is /. */
+static int make_absolute(const char *key, const char **member, struct buf *why)
+{
+    char cwd[PATH_MAX];
+
+    if ((*member)[0] == '/')
+        return OK;
+    if (getcwd(cwd, sizeof(cwd)) == NULL) {
+        buf_printf(why, "%s: the directory that \"%s\" is relative to: %s\n", key, *member, strerror(errno));
+        return E_INVALID;
+    }
+    const char *rest = strncmp(*member, "./", 2) == 0 ? *member + 2 : *member;
+
+    take_text(member, xasprintf("%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, rest));
+    return OK;
+}
+
+/* name is the socket's in run-dir; gateways after the first have their number in it: native.2.ipc. */
+static void default_url(struct conf *c, const char **member, const char *name, uint64_t gateway_id)
+{
+    if ((*member)[0] != '\0')
+        return;
+    if (gateway_id <= 1)
+        take_text(member, xasprintf("ipc://%s/%s.ipc", c->run_dir, name));
+    else
+        take_text(member, xasprintf("ipc://%s/%s.%" PRIu64 ".ipc", c->run_dir, name, gateway_id));
+}
+
+/* nng would fail later, and name neither the key nor the limit. */
+static int check_ipc_path(const char *key, const char *url, struct buf *why)
+{
+    size_t path_max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1 - SLOT_SUFFIX_BYTES;
+
+    if (strncmp(url, "ipc://", strlen("ipc://")) != 0 || strlen(url + strlen("ipc://")) <= path_max)
+        return OK;
+    buf_printf(why, "%s: the path in %s is longer than the %zu bytes that a socket's name has room for: "
+               "choose a shorter run-dir\n", key, url, path_max);
+    return E_INVALID;
+}
+
+/* NAME=URL for each of initial-advertise-peer-urls. */
+static void default_cluster(struct conf *c)
+{
+    struct buf text = BUF_INIT;
+
+    if (c->initial_cluster[0] != '\0')
+        return;
+    for (const char *next = c->initial_advertise_peer_urls; next != NULL;) {
+        struct slice url = conf_next_item(&next);
+        buf_printf(&text, "%s%s=", text.len == 0 ? "" : ",", c->name);
+        buf_add_slice(&text, url);
+    }
+    take_text(&c->initial_cluster, slice_dup_str(buf_slice(&text)));
+    buf_fini(&text);
+}
+
+int conf_finish(struct conf *c, struct buf *why)
+{
+    int result = OK;
+
+    /* All of them, so that all faults are told at once. */
+    if (check_timing(c, why) != OK)
+        result = E_INVALID;
+    if (check_advertise(c, why) != OK)
+        result = E_INVALID;
+    if (check_retention(c, why) != OK)
+        result = E_INVALID;
+    if (make_absolute("data-dir", &c->data_dir, why) != OK || make_absolute("run-dir", &c->run_dir, why) != OK)
+        return E_INVALID;
+
+    default_cluster(c);
+    const struct {
+        const char *key;
+        const char **member;
+        const char *socket;
+        uint64_t gateway_id; /* 0: one per node */
+    } urls[] = {
+        {"raftd-url", &c->raftd_url, "raftd", 0},
+        {"stored-url", &c->stored_url, "stored", 0},
+        {"native-url", &c->native_url, "native", c->gateway_id},
+        {"native-pub-url", &c->native_pub_url, "events", c->gateway_id},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        default_url(c, urls[i].member, urls[i].socket, urls[i].gateway_id);
+        if (check_ipc_path(urls[i].key, *urls[i].member, why) != OK)
+            result = E_INVALID;
+    }
+    return result;
+}
+
+/* --- the first start of a member ------------------------------------------------------------------------------ */
+
+static bool list_has(const char *list, const char *url)
+{
+    for (const char *next = list; next != NULL;) {
+        if (slice_eq(conf_next_item(&next), slice_str(url)))
+            return true;
+    }
+    return false;
+}
+
+/* Those URLs of members with this name that are not in list, as NAME=URL with commas. */
+static void add_not_advertised(const struct conf_member *members, size_t count, const char *name, const char *list,
+                               struct buf *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(members[i].name, name) == 0 && !list_has(list, members[i].url))
+            buf_printf(out, "%s%s=%s", out->len == 0 ? "" : ",", name, members[i].url);
+    }
+}
+
+static bool cluster_has(const struct conf_member *members, size_t count, const char *name, struct slice url)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(members[i].name, name) == 0 && slice_eq(slice_str(members[i].url), url))
+            return true;
+    }
+    return false;
+}
+
+static void add_not_in_cluster(const struct conf_member *members, size_t count, const char *name, const char *list,
+                               struct buf *out)
+{
+    for (const char *next = list; next != NULL;) {
+        struct slice url = conf_next_item(&next);
+        if (cluster_has(members, count, name, url))
+            continue;
+        if (out->len > 0)
+            buf_add_byte(out, ',');
+        buf_add_slice(out, url);
+    }
+}
+
+static bool cluster_has_name(const struct conf_member *members, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(members[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+int conf_check_bootstrap(const struct conf *c, struct buf *why)
+{
+    const char *advertised = c->initial_advertise_peer_urls;
+    struct conf_member *members;
+    struct buf missing = BUF_INIT;
+    size_t count;
+    int err = conf_parse_cluster(c->initial_cluster, &members, &count);
+
+    if (err != OK) { /* made by conf_finish from texts that were good each for itself: one URL twice */
+        buf_add_str(why, "initial-cluster: ");
+        conf_check_cluster(c->initial_cluster, why);
+        buf_add_byte(why, '\n');
+        return err;
+    }
+    err = E_INVALID;
+    if (!cluster_has_name(members, count, c->name)) {
+        buf_printf(why, "couldn't find local name \"%s\" in the initial cluster configuration\n", c->name);
+        goto out;
+    }
+    add_not_advertised(members, count, c->name, advertised, &missing);
+    if (missing.len > 0) {
+        buf_printf(why, "--initial-cluster has %.*s but missing from --initial-advertise-peer-urls=%s\n",
+                   (int)missing.len, (const char *)missing.data, advertised);
+        goto out;
+    }
+    add_not_in_cluster(members, count, c->name, advertised, &missing);
+    if (missing.len > 0) {
+        buf_printf(why, "--initial-advertise-peer-urls has %.*s but missing from --initial-cluster=%s\n",
+                   (int)missing.len, (const char *)missing.data, c->initial_cluster);
+        goto out;
+    }
+    err = OK;
+out:
+    buf_fini(&missing);
+    conf_free_members(members, count);
+    return err;
+}

@@ -1,0 +1,248 @@
+/* opt - from argv to a finished configuration, or to an exit with a reason.
+ * The command line is read twice: first for -c and the other short options, then, after file and environment, for the
+ * keys, because options win. Options are not abbreviated: a new key must not change what an old line means. */
+#include "common/opt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#define DEFAULT_FILE "/etc/trine/trine.conf"
+#define FILE_VARIABLE "TRINE_CONFIG_FILE"
+
+enum { EXIT_WRONG_CONFIG = 1, EXIT_WRONG_OPTION = 2 };
+
+struct options {
+    const char *program; /* for messages: the last part of argv[0] */
+    const char *file;    /* -c; NULL if not given */
+    bool check_only;     /* -t */
+    int words;           /* -v, counted */
+    char **pairs;        /* key, value, key, value: what stood as --KEY VALUE; keys are ours, values argv's */
+    size_t pair_count;
+};
+
+static _Noreturn void wrong_option(const struct options *o)
+{
+    fprintf(stderr, "%s: try %s --help\n", o->program, o->program);
+    exit(EXIT_WRONG_OPTION);
+}
+
+static void add_pair(struct options *o, char *key, char *value)
+{
+    o->pairs = xrealloc(o->pairs, (o->pair_count + 1) * 2 * sizeof(char *));
+    o->pairs[2 * o->pair_count] = key;
+    o->pairs[2 * o->pair_count + 1] = value;
+    o->pair_count++;
+}
+
+static bool is_bool_word(const char *text)
+{
+    return text != NULL && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0);
+}
+
+static _Noreturn void unknown_long(const struct options *o, const char *name)
+{
+    const char *nearest = conf_nearest_key(name);
+
+    fprintf(stderr, "%s: unknown option --%s", o->program, name);
+    if (nearest != NULL)
+        fprintf(stderr, "; did you mean --%s?", nearest);
+    fprintf(stderr, "\n");
+    wrong_option(o);
+}
+
+static _Noreturn void print_version(const struct options *o)
+{
+    printf("%s %s (API of etcd %s)\n", o->program, TRINE_VERSION, TRINE_API_VERSION);
+    exit(0);
+}
+
+static _Noreturn void print_help(const struct options *o)
+{
+    conf_print_help(o->program);
+    exit(0);
+}
+
+/* text is what stands behind the "--". Returns how many further arguments it used: 0 or 1. */
+static int read_long(struct options *o, const char *text, char *next)
+{
+    static char word_true[] = "true";
+    const char *equal = strchr(text, '=');
+    char *name = equal == NULL ? xstrdup(text) : slice_dup_str(slice_of(text, (size_t)(equal - text)));
+    char *value = equal == NULL ? NULL : (char *)(uintptr_t)(equal + 1);
+    bool is_file = strcmp(name, "config-file") == 0;
+    int used = 0;
+
+    if (strcmp(name, "help") == 0 && value == NULL)
+        print_help(o);
+    if (strcmp(name, "version") == 0 && value == NULL)
+        print_version(o);
+    if (!is_file && !conf_has_key(name))
+        unknown_long(o, name);
+
+    if (value == NULL && conf_is_bool(name)) { /* --pre-vote alone is true */
+        used = is_bool_word(next);
+        value = used ? next : word_true;
+    } else if (value == NULL) {
+        if (next == NULL) {
+            fprintf(stderr, "%s: option --%s needs a value\n", o->program, name);
+            wrong_option(o);
+        }
+        value = next;
+        used = 1;
+    }
+    if (is_file) {
+        o->file = value;
+        free(name);
+    } else {
+        add_pair(o, name, value);
+    }
+    return used;
+}
+
+/* text is a run of short options, "tv" or "cFILE". Returns how many further arguments it used: 0 or 1. */
+static int read_short(struct options *o, const char *text, const char *next)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        switch (*p) {
+        case 'c':
+            if (p[1] != '\0') {
+                o->file = p + 1;
+                return 0;
+            }
+            if (next == NULL) {
+                fprintf(stderr, "%s: option -c needs a file\n", o->program);
+                wrong_option(o);
+            }
+            o->file = next;
+            return 1;
+        case 't':
+            o->check_only = true;
+            break;
+        case 'f':
+            break;
+        case 'v':
+            o->words++;
+            break;
+        case 'V':
+            print_version(o);
+        case 'h':
+            print_help(o);
+        default:
+            fprintf(stderr, "%s: unknown option -%s", o->program, text);
+            if (p == text && text[1] != '\0' && conf_nearest_key(text) != NULL)
+                fprintf(stderr, "; did you mean --%s?", conf_nearest_key(text));
+            fprintf(stderr, "\n");
+            wrong_option(o);
+        }
+    }
+    return 0;
+}
+
+static void read_options(struct options *o, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0') {
+            i += read_long(o, argv[i] + 2, next);
+        } else if (argv[i][0] == '-' && argv[i][1] != '-' && argv[i][1] != '\0') {
+            i += read_short(o, argv[i] + 1, next);
+        } else {
+            fprintf(stderr, "%s: \"%s\" is not a valid flag\n", o->program, argv[i]);
+            wrong_option(o);
+        }
+    }
+}
+
+/* Each line of why, led by the program's name, on stderr. */
+static _Noreturn void refuse(const struct options *o, const struct buf *why, int code)
+{
+    const char *line = (const char *)why->data, *end = line + why->len;
+
+    while (line < end) {
+        const char *eol = memchr(line, '\n', (size_t)(end - line));
+        int len = (int)((eol == NULL ? end : eol) - line);
+        fprintf(stderr, "%s: %.*s\n", o->program, len, line);
+        line += len + 1;
+    }
+    exit(code);
+}
+
+/* -c, else the variable, else the default if it exists. Returns what was read, NULL if nothing. */
+static const char *read_file(struct conf *c, const struct options *o, struct buf *why, int *err)
+{
+    const char *variable = getenv(FILE_VARIABLE);
+    const char *path = o->file;
+
+    if (path == NULL && variable != NULL && variable[0] != '\0')
+        path = variable;
+    if (path == NULL && access(DEFAULT_FILE, F_OK) == 0)
+        path = DEFAULT_FILE;
+    *err = path == NULL ? OK : conf_read_file(c, path, why);
+    return path;
+}
+
+static void set_pairs(struct conf *c, struct options *o, struct buf *why)
+{
+    int err = OK;
+
+    for (size_t i = 0; i < o->pair_count; i++) {
+        char *key = o->pairs[2 * i], *where = xasprintf("--%s", key);
+        if (conf_set(c, key, o->pairs[2 * i + 1], where, why) != OK)
+            err = E_INVALID;
+        free(where);
+        free(key);
+    }
+    free(o->pairs);
+    if (err != OK)
+        refuse(o, why, EXIT_WRONG_OPTION);
+}
+
+static void start_log(const struct conf *c, const struct options *o)
+{
+    enum log_level level = LOG_L_INFO;
+    int err = log_level_parse(c->log_level, &level);
+
+    must(err == OK); /* conf_set has checked it */
+    log_init(o->program, (enum log_level)MIN((int)level + o->words, (int)LOG_L_TRACE));
+}
+
+static _Noreturn void report_good(const struct conf *c, const struct options *o, const char *path)
+{
+    struct buf text = BUF_INIT;
+
+    if (o->words > 0)
+        conf_show(c, &text);
+    buf_printf(&text, "%s: configuration is good (%s)\n", o->program, path == NULL ? "no file" : path);
+    fwrite(text.data, 1, text.len, stdout);
+    buf_fini(&text);
+    exit(0);
+}
+
+void opt_load(struct conf *c, int argc, char **argv)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    struct options o = {.program = argc == 0 ? "trine" : slash == NULL ? argv[0] : slash + 1};
+    struct buf why = BUF_INIT;
+    int file_err, env_err;
+
+    read_options(&o, argc, argv);
+    conf_init(c);
+    const char *path = read_file(c, &o, &why, &file_err);
+
+    env_err = conf_read_env(c, environ, &why);
+    if (file_err != OK || env_err != OK)
+        refuse(&o, &why, EXIT_WRONG_CONFIG);
+    set_pairs(c, &o, &why);
+    if (conf_finish(c, &why) != OK)
+        refuse(&o, &why, EXIT_WRONG_CONFIG);
+    if (o.check_only)
+        report_good(c, &o, path);
+    buf_fini(&why);
+    start_log(c, &o);
+}
