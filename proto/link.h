@@ -1,4 +1,4 @@
-/* link - a link to one sibling: listen or dial, HELLO, send, receive (the only file that knows nng).
+/* link - a link to one sibling: listen or dial, HELLO, send, receive (on wire.h, the only file that knows nng).
  *
  * One link is one nng PAIR0 socket and one peer. A daemon that serves several peers (raftd and stored
  * serve up to GATEWAY_SLOTS gateways) listens once per slot: link_url() derives a slot's URL from the base URL.
@@ -10,6 +10,9 @@
  * A message is a batch: link_send() encodes a frame into the pending bytes; at the end of the turn, if
  * no message is on its way, all that is pending leaves as one message (cut at frame borders near
  * LINK_MESSAGE_BYTES_SOFT). While a message is on its way the next one gathers. There is no timer in it.
+ *
+ * HELLO travels alone, each side's first message on a pipe; frames count from it (seq), so one that went missing
+ * or came from an earlier connection closes the pipe instead of being taken for another.
  *
  * Nothing relies on delivery: frames queued when a link goes down are dropped, and `down` tells the owner,
  * who resumes from what the next HELLO says. All functions and callbacks belong to the loop's thread. */
@@ -54,14 +57,15 @@ struct link_stats {
     uint64_t downs;
 };
 
-/* conf's strings are copied. fatal() when the URL is invalid or cannot be listened on. A stale ipc socket
- * file of a dead process is removed first; one that somebody answers on is fatal. */
+/* conf's strings are copied. fatal() when the URL is invalid. */
 struct link *link_new(struct loop *loop, const struct link_conf *conf, const struct link_ops *ops, void *arg);
 void link_free(struct link *l); /* at exit only */
 
 /* What our next HELLO says; call before link_start and whenever it changes. Borrowed, copied. */
 void link_set_hello(struct link *l, const struct fr_hello *hello);
-void link_start(struct link *l); /* begins to listen or dial */
+/* Begins to listen or dial. fatal() when the URL cannot be listened on: a stale ipc socket file of a dead process
+ * is removed first, one that somebody answers on is fatal. */
+void link_start(struct link *l);
 
 /* Queues one frame; encoded before it returns, nothing is kept. Ignored unless UP (the owner resumes at
  * `up`). Never fails: check link_is_full() where growth is possible. Frames that end a wait (RESULT,
