@@ -1,0 +1,184 @@
+/* node - endpoint status, health and hashkv; defrag; member list. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/mem.h"
+#include "trinectl/trinectl.h"
+
+static unsigned long long unsigned_in(const json_t *answer, const char *key)
+{
+    return (unsigned long long)json_number(answer, key);
+}
+
+static char *size_text(int64_t bytes)
+{
+    return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20)) : xasprintf("%.1f kB", (double)bytes / 1024);
+}
+
+int status_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("endpoint status");
+    json_t *a = door_call(ctl, "status", json_object());
+    const json_t *header = json_object_get(a, "header");
+    char *id = xasprintf("%llx", unsigned_in(header, "member_id")), *size = size_text(json_number(a, "dbSize"));
+    char *used = size_text(json_number(a, "dbSizeInUse")), *version = slice_dup_str(json_bytes(a, "version"));
+    char *term = xasprintf("%llu", unsigned_in(a, "raftTerm")), *index = xasprintf("%llu", unsigned_in(a, "raftIndex"));
+    char *applied = xasprintf("%llu", unsigned_in(a, "raftAppliedIndex")), *rev = xasprintf("%lld", (long long)json_number(header, "revision"));
+    const char *leader = json_number(a, "leader") == json_number(header, "member_id") ? "true" : "false";
+    const char *learner = json_is_true(json_object_get(a, "isLearner")) ? "true" : "false";
+    struct buf errors = BUF_INIT;
+    json_t *error;
+    size_t i;
+    json_array_foreach(json_object_get(a, "errors"), i, error)
+        buf_printf(&errors, "%s%s", i ? ", " : "", json_string_value(error));
+    buf_add_byte(&errors, 0);
+    const char *const cells[] = {ctl->url, id, version, size, used, leader, learner, term, index, applied, rev, (const char *)errors.data};
+    if (ctl->output == OUTPUT_JSON) {
+        print_json(a);
+    } else if (ctl->output == OUTPUT_TABLE) {
+        static const char *const columns[] = {"ENDPOINT", "ID", "VERSION", "DB SIZE", "IN USE", "IS LEADER", "IS LEARNER", "RAFT TERM", "RAFT INDEX",
+                                              "RAFT APPLIED INDEX", "REVISION", "ERRORS"};
+        struct print_table *t = table_new(columns, ARRAY_LEN(columns));
+        table_row(t, cells);
+        table_print(t);
+    } else {
+        for (i = 0; i < ARRAY_LEN(cells); i++)
+            printf("%s%s", i ? ", " : "", cells[i]);
+        putchar('\n');
+    }
+    char *const given[] = {id, size, used, version, term, index, applied, rev};
+    for (i = 0; i < ARRAY_LEN(given); i++)
+        free(given[i]);
+    buf_fini(&errors);
+    json_decref(a);
+    return 0;
+}
+
+/* Healthy means what etcdctl means: a linearizable read of the key "health" is answered. */
+int health_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("endpoint health");
+    struct timespec from, to;
+    struct buf why = BUF_INIT;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    json_t *a = door_try(ctl, "range", json_pack("{s:s}", "key", "health"), &why);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    double ms = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
+    buf_add_byte(&why, 0);
+    const char *text = (const char *)why.data;
+    if (ctl->output == OUTPUT_JSON) {
+        char *took = xasprintf("%.3fms", ms);
+        json_t *list = json_pack("[{s:s, s:b, s:s}]", "endpoint", ctl->url, "health", a != NULL, "took", took);
+        if (!a)
+            json_object_set_new(json_array_get(list, 0), "error", json_string(text));
+        print_json(list);
+        json_decref(list);
+        free(took);
+    } else if (ctl->output == OUTPUT_TABLE) {
+        static const char *const columns[] = {"ENDPOINT", "HEALTH", "TOOK", "ERROR"};
+        char *took = xasprintf("%.3fms", ms);
+        struct print_table *t = table_new(columns, ARRAY_LEN(columns));
+        table_row(t, (const char *const[]){ctl->url, a ? "true" : "false", took, text});
+        table_print(t);
+        free(took);
+    } else if (a) {
+        printf("%s is healthy: successfully committed proposal: took = %.3fms\n", ctl->url, ms);
+    } else {
+        printf("%s is unhealthy: failed to commit proposal: %s\n", ctl->url, text);
+    }
+    int code = a ? 0 : EXIT_REFUSED;
+    if (a)
+        json_decref(a);
+    buf_fini(&why);
+    return code;
+}
+
+int hashkv_run(struct ctl *ctl, int argc, char **argv)
+{
+    static const struct option options[] = {{"rev", 1, 0, 'r'}, {0, 0, 0, 0}};
+    int64_t rev = 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c != 'r')
+            usage_of("endpoint hashkv");
+        rev = atoll(optarg);
+    }
+    if (argc != optind)
+        usage_of("endpoint hashkv");
+    json_t *a = door_call(ctl, "hash_kv", json_pack("{s:I}", "revision", (json_int_t)rev));
+    char hash[24];
+    snprintf(hash, sizeof(hash), "%llu", unsigned_in(a, "hash"));
+    if (ctl->output == OUTPUT_JSON) {
+        print_json(a);
+    } else if (ctl->output == OUTPUT_TABLE) {
+        static const char *const columns[] = {"ENDPOINT", "HASH"};
+        struct print_table *t = table_new(columns, ARRAY_LEN(columns));
+        table_row(t, (const char *const[]){ctl->url, hash});
+        table_print(t);
+    } else {
+        printf("%s, %s\n", ctl->url, hash);
+    }
+    json_decref(a);
+    return 0;
+}
+
+int defrag_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("defrag");
+    json_t *a = door_call(ctl, "defragment", json_object());
+    if (ctl->output == OUTPUT_JSON)
+        print_json(a);
+    else
+        printf("Finished defragmenting etcd member[%s]\n", ctl->url);
+    json_decref(a);
+    return 0;
+}
+
+static char *joined(const json_t *list)
+{
+    struct buf b = BUF_INIT;
+    json_t *item;
+    size_t i;
+    json_array_foreach(list, i, item)
+        buf_printf(&b, "%s%s", i ? "," : "", json_string_value(item));
+    buf_add_byte(&b, 0);
+    return (char *)b.data;
+}
+
+int member_list_run(struct ctl *ctl, int argc, char **argv)
+{
+    static const char *const columns[] = {"ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"};
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("member list");
+    json_t *a = door_call(ctl, "member_list", json_object()), *m;
+    struct print_table *t = ctl->output == OUTPUT_TABLE ? table_new(columns, ARRAY_LEN(columns)) : NULL;
+    size_t i;
+    if (ctl->output == OUTPUT_JSON)
+        print_json(a);
+    json_array_foreach(json_object_get(a, "members"), i, m) {
+        char id[24], *name = slice_dup_str(json_bytes(m, "name"));
+        char *peers = joined(json_object_get(m, "peerURLs")), *clients = joined(json_object_get(m, "clientURLs"));
+        const char *learner = json_is_true(json_object_get(m, "isLearner")) ? "true" : "false";
+        snprintf(id, sizeof(id), "%llx", unsigned_in(m, "ID"));
+        const char *const cells[] = {id, name[0] ? "started" : "unstarted", name, peers, clients, learner};
+        if (t)
+            table_row(t, cells);
+        else if (ctl->output == OUTPUT_SIMPLE)
+            printf("%s, %s, %s, %s, %s, %s\n", cells[0], cells[1], cells[2], cells[3], cells[4], cells[5]);
+        free(name);
+        free(peers);
+        free(clients);
+    }
+    if (t)
+        table_print(t);
+    json_decref(a);
+    return 0;
+}
