@@ -215,7 +215,9 @@ void loop_free(struct loop *l)
     }
     uv_prepare_stop(&l->prepare);
     uv_walk(&l->uv, close_left_cb, NULL);
-    uv_run(&l->uv, UV_RUN_DEFAULT); /* jobs end, handles close */
+    /* Jobs end, handles close; a loop_stop from the last hooks makes the first run return early. */
+    while (uv_run(&l->uv, UV_RUN_DEFAULT) != 0)
+        continue;
     must(uv_loop_close(&l->uv) == 0);
     free(l->hooks);
     free(l);
