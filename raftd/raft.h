@@ -65,6 +65,12 @@ struct raft_start {
     const struct raft_member *members; /* membership as of `last_index` */
     size_t member_count;
     uint64_t conf_index;        /* index of the entry that made it; 0: bootstrap */
+    /* The membership before conf_index, for the case that its entry is still cut off by a new leader. NULL: it
+     * cannot be (conf_index is 0 or committed). A member that joins a running cluster starts with no members at all
+     * and learns them from the log or a snapshot: it must not campaign among members it has only been told about. */
+    const struct raft_member *prev_members;
+    size_t prev_member_count;
+    uint64_t prev_conf_index;
 };
 
 enum raft_msg_type {
