@@ -1,0 +1,280 @@
+/* alarm - what is wrong with a member, as all members know it: a short list, replicated and kept in the store.
+ * From apply.c (raise, clear), read.c (list) and the tick of upkeep.c (is there room?). Rules: spec/semantics.md §15.
+ * NOSPACE is raised by a proposal, not on the spot, so that every member refuses from the same entry on. */
+#include "stored/stored.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "common/err.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "proto/pb.h"
+
+enum alarm_action { ALARM_GET = 0, ALARM_ACTIVATE = 1, ALARM_DEACTIVATE = 2 };
+
+struct alarm {
+    uint64_t member;
+    enum alarm_kind kind;
+};
+
+/* Sorted by (member, kind). At most two kinds per member. */
+struct alarms {
+    struct alarm *list;
+    size_t count;
+    size_t by_kind[3];     /* how many of each kind */
+    uint64_t proposed_ms;  /* when NOSPACE was proposed last; 0: not, or it came back */
+    bool statvfs_failed;   /* said once */
+};
+
+struct alarm_key { /* key of META_ALARM, big endian */
+    uint64_t member, kind;
+};
+
+const char *alarm_name(enum alarm_kind kind)
+{
+    static const char *const names[] = {"NONE", "NOSPACE", "CORRUPT"};
+
+    return names[kind];
+}
+
+static int alarm_cmp(const struct alarm *a, const struct alarm *b)
+{
+    if (a->member != b->member)
+        return a->member < b->member ? -1 : 1;
+    return (int)a->kind - (int)b->kind;
+}
+
+/* Position of a, or where it would stand. */
+static size_t alarm_find(const struct alarms *as, const struct alarm *a, bool *found)
+{
+    size_t i = 0;
+
+    while (i < as->count && alarm_cmp(&as->list[i], a) < 0)
+        i++;
+    *found = i < as->count && alarm_cmp(&as->list[i], a) == 0;
+    return i;
+}
+
+static void alarm_insert(struct alarms *as, size_t pos, struct alarm a)
+{
+    as->list = xrealloc(as->list, (as->count + 1) * sizeof *as->list);
+    memmove(as->list + pos + 1, as->list + pos, (as->count - pos) * sizeof *as->list);
+    as->list[pos] = a;
+    as->count++;
+    as->by_kind[a.kind]++;
+}
+
+static int load_one(void *arg, struct slice key, struct slice value)
+{
+    struct alarms *as = arg;
+    struct alarm_key k;
+    struct alarm a;
+    bool found;
+    size_t pos;
+
+    UNUSED(value);
+    if (key.len != sizeof k)
+        fatalx("alarm: damaged record in the store, key of %zu bytes", key.len);
+    memcpy(&k, key.data, sizeof k);
+    a = (struct alarm){be64toh(k.member), (enum alarm_kind)be64toh(k.kind)};
+    if (a.kind != ALARM_NOSPACE && a.kind != ALARM_CORRUPT)
+        fatalx("alarm: damaged record in the store, kind %llu", (unsigned long long)be64toh(k.kind));
+    pos = alarm_find(as, &a, &found);
+    must(!found);
+    alarm_insert(as, pos, a);
+    log_warnx("alarm: %s of member %llx is active", alarm_name(a.kind), (unsigned long long)a.member);
+    return 0;
+}
+
+void alarm_load(struct stored *s)
+{
+    s->alarms = xcalloc(1, sizeof *s->alarms);
+    if (mvcc_meta_each(s->mvcc, META_ALARM, load_one, s->alarms) != 0)
+        fatalx("alarm: alarms cannot be read from the store");
+}
+
+void alarm_fini(struct stored *s)
+{
+    if (s->alarms)
+        free(s->alarms->list);
+    free(s->alarms);
+    s->alarms = NULL;
+}
+
+bool alarm_active(const struct stored *s, enum alarm_kind kind)
+{
+    return s->alarms->by_kind[kind] > 0;
+}
+
+void alarm_each(const struct stored *s, void (*cb)(void *arg, uint64_t member, enum alarm_kind kind), void *arg)
+{
+    for (size_t i = 0; i < s->alarms->count; i++)
+        cb(arg, s->alarms->list[i].member, s->alarms->list[i].kind);
+}
+
+struct alarm_request {
+    uint64_t action, member, kind;
+};
+
+/* AlarmRequest: 1 action, 2 memberID, 3 alarm. */
+static int alarm_decode(struct slice body, struct alarm_request *rq)
+{
+    struct pb_field f;
+    int got;
+
+    *rq = (struct alarm_request){0};
+    while ((got = pb_next(&body, &f)) == 1) {
+        if (f.wire != PB_VARINT)
+            continue;
+        if (f.number == 1)
+            rq->action = f.varint;
+        if (f.number == 2)
+            rq->member = f.varint;
+        if (f.number == 3)
+            rq->kind = f.varint;
+    }
+    if (got == 0 && rq->kind > ALARM_CORRUPT)
+        return E_INVALID;
+    return got;
+}
+
+/* AlarmResponse.alarms: AlarmMember { 1 memberID, 2 alarm }. */
+static void alarm_add(struct buf *out, const struct alarm *a)
+{
+    struct buf m = BUF_INIT;
+
+    pb_add_uint(&m, 1, a->member);
+    pb_add_uint(&m, 2, (uint64_t)a->kind);
+    pb_add_message(out, 2, buf_slice(&m));
+    buf_fini(&m);
+}
+
+static void alarm_raise(struct stored *s, struct alarm a)
+{
+    struct alarm_key k = {htobe64(a.member), htobe64((uint64_t)a.kind)};
+    bool found;
+    size_t pos = alarm_find(s->alarms, &a, &found);
+
+    if (found)
+        return;
+    alarm_insert(s->alarms, pos, a);
+    mvcc_meta_put(s->mvcc, META_ALARM, slice_of(&k, sizeof k), SLICE_EMPTY);
+    log_warnx("alarm: %s raised for member %llx", alarm_name(a.kind), (unsigned long long)a.member);
+}
+
+/* True if it was active. */
+static bool alarm_clear(struct stored *s, struct alarm a)
+{
+    struct alarms *as = s->alarms;
+    struct alarm_key k = {htobe64(a.member), htobe64((uint64_t)a.kind)};
+    bool found;
+    size_t pos = alarm_find(as, &a, &found);
+
+    if (!found)
+        return false;
+    memmove(as->list + pos, as->list + pos + 1, (as->count - pos - 1) * sizeof *as->list);
+    as->count--;
+    as->by_kind[a.kind]--;
+    mvcc_meta_delete(s->mvcc, META_ALARM, slice_of(&k, sizeof k));
+    log_info("alarm: %s cleared for member %llx", alarm_name(a.kind), (unsigned long long)a.member);
+    return true;
+}
+
+int alarm_apply(struct stored *s, struct slice body, struct buf *out)
+{
+    struct alarm_request rq;
+    struct alarm a;
+    int err = alarm_decode(body, &rq);
+
+    if (err)
+        return err;
+    if (rq.action != ALARM_ACTIVATE && rq.action != ALARM_DEACTIVATE)
+        return alarm_get(s, body, out);
+    a = (struct alarm){rq.member, (enum alarm_kind)rq.kind};
+    mvcc_add_header(s->mvcc, out, -1);
+    if (a.kind == ALARM_NONE) /* no-op, and the list stays empty */
+        return 0;
+    if (rq.action == ALARM_ACTIVATE) {
+        alarm_raise(s, a);
+        alarm_add(out, &a);
+    } else if (alarm_clear(s, a)) {
+        alarm_add(out, &a);
+    }
+    if (a.kind == ALARM_NOSPACE && a.member == s->member_id)
+        s->alarms->proposed_ms = 0;
+    return 0;
+}
+
+int alarm_get(struct stored *s, struct slice body, struct buf *out)
+{
+    const struct alarms *as = s->alarms;
+    struct alarm_request rq;
+    int err = alarm_decode(body, &rq);
+
+    if (err)
+        return err;
+    mvcc_add_header(s->mvcc, out, -1);
+    for (size_t i = 0; i < as->count; i++)
+        if ((rq.member == 0 || rq.member == as->list[i].member) &&
+            (rq.kind == ALARM_NONE || rq.kind == as->list[i].kind))
+            alarm_add(out, &as->list[i]);
+    return 0;
+}
+
+uint64_t alarm_quota(const struct stored *s)
+{
+    if (s->conf->quota_backend_bytes < 0)
+        return 0;
+    return s->conf->quota_backend_bytes ? (uint64_t)s->conf->quota_backend_bytes : QUOTA_BYTES_DEFAULT;
+}
+
+/* Why there is no more room, or NULL. */
+static const char *space_trouble(struct stored *s)
+{
+    struct mvcc_stats stats;
+    struct statvfs fs;
+    uint64_t quota = alarm_quota(s);
+
+    mvcc_get_stats(s->mvcc, &stats);
+    if (quota && stats.disk_bytes > quota)
+        return "the store is larger than quota-backend-bytes";
+    if (statvfs(s->conf->data_dir, &fs) != 0) {
+        if (!s->alarms->statvfs_failed)
+            log_warn("alarm: cannot ask for the free space of %s", s->conf->data_dir);
+        s->alarms->statvfs_failed = true;
+        return NULL;
+    }
+    if ((uint64_t)fs.f_bavail * fs.f_frsize < DISK_RESERVE_BYTES)
+        return "the disk is nearly full";
+    return NULL;
+}
+
+void alarm_check_space(struct stored *s, uint64_t now_ms)
+{
+    struct alarm own = {s->member_id, ALARM_NOSPACE};
+    struct alarms *as = s->alarms;
+    struct buf body = BUF_INIT;
+    const char *trouble;
+    bool found;
+
+    if (!s->raft_up || !s->leader || !s->member_id)
+        return;
+    alarm_find(as, &own, &found);
+    if (found || (as->proposed_ms && now_ms - as->proposed_ms < ALARM_ATTEMPT_MS))
+        return;
+    trouble = space_trouble(s);
+    if (!trouble)
+        return;
+    log_warnx("alarm: %s: proposing NOSPACE", trouble);
+    as->proposed_ms = MAX(now_ms, 1);
+    pb_add_uint(&body, 1, ALARM_ACTIVATE);
+    pb_add_uint(&body, 2, s->member_id);
+    pb_add_uint(&body, 3, ALARM_NOSPACE);
+    out_propose(s, COMMAND_ALARM, buf_slice(&body));
+    buf_fini(&body);
+}

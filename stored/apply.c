@@ -1,0 +1,187 @@
+/* apply - one committed command -> effects and result, exactly once.
+ * From in.c, in order of index; to mvcc.h, lease_cmd.c, alarm.c; results leave through results.c when the batch is written.
+ *
+ * All APPLY frames of one message are one batch: one LevelDB write that holds their effects, their results and the applied
+ * index. Index applied + 1 is applied; a lower one is a duplicate of a resumed link; a higher one is a gap: the link is
+ * closed, and our next HELLO tells raftd where to go on.
+ *
+ * Determinism: what happens here may depend on the entry and on the store, on nothing else. A command that cannot be
+ * decoded is an error on every member alike, so it is skipped, never fatal. */
+#include "stored/stored.h"
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "proto/api.h"
+#include "proto/pb.h"
+
+static void apply_begin(struct stored *s)
+{
+    if (s->in_batch)
+        return;
+    s->in_batch = true;
+    s->batch_bytes = 0;
+    s->batch_us = clock_now_us();
+    mvcc_batch_begin(s->mvcc);
+}
+
+static int apply_put(struct stored *s, struct slice body, struct buf *out)
+{
+    struct api_put rq;
+    int err = api_decode_put(body, &rq);
+
+    if (!err)
+        err = api_check_put(&rq);
+    if (!err && alarm_active(s, ALARM_NOSPACE))
+        err = E_NO_SPACE;
+    return err ? err : mvcc_put(s->mvcc, &rq, out);
+}
+
+static int apply_delete(struct stored *s, struct slice body, struct buf *out)
+{
+    struct api_delete rq;
+    int err = api_decode_delete(body, &rq);
+
+    if (!err)
+        err = api_check_delete(&rq);
+    return err ? err : mvcc_delete(s->mvcc, &rq, out);
+}
+
+static int apply_txn(struct stored *s, struct slice body, struct buf *out)
+{
+    struct arena arena;
+    struct api_txn *rq;
+    int err;
+
+    arena_init(&arena);
+    err = api_decode_txn(body, &arena, &rq);
+    if (!err)
+        err = api_check_txn(rq, APPLY_TXN_OPS_MAX);
+    if (!err && alarm_active(s, ALARM_NOSPACE) && api_txn_has_put(rq))
+        err = E_NO_SPACE;
+    if (!err)
+        err = mvcc_txn(s->mvcc, rq, out);
+    arena_fini(&arena);
+    return err;
+}
+
+/* CompactionRequest: 1 revision, 2 physical. */
+static int apply_compact(struct stored *s, struct slice body, uint64_t index, struct buf *out, bool *physical)
+{
+    struct pb_field f;
+    int64_t rev = 0;
+    int got, err;
+
+    while ((got = pb_next(&body, &f)) == 1) {
+        if (f.number == 1 && f.wire == PB_VARINT)
+            rev = (int64_t)f.varint;
+        if (f.number == 2 && f.wire == PB_VARINT)
+            *physical = f.varint != 0;
+    }
+    err = got < 0 ? got : mvcc_compact(s->mvcc, rev, out);
+    if (!err) {
+        upkeep_compacted(s, index);
+        /* The log gets a line here and one when the records are gone: compactions are what an operator looks for. */
+        log_info("compact: to revision %lld, current %lld", (long long)rev, (long long)mvcc_rev(s->mvcc));
+    }
+    return err;
+}
+
+/* While CORRUPT is raised nothing but alarms changes (§15). */
+static bool refused_when_corrupt(uint64_t kind)
+{
+    return kind != COMMAND_ALARM;
+}
+
+static int apply_kind(struct stored *s, const struct command *c, const struct fr_apply *fr, struct buf *out,
+                      bool *physical)
+{
+    if (refused_when_corrupt(c->kind) && alarm_active(s, ALARM_CORRUPT))
+        return E_CORRUPT;
+    switch (c->kind) {
+    case COMMAND_PUT:
+        return apply_put(s, c->body, out);
+    case COMMAND_DELETE_RANGE:
+        return apply_delete(s, c->body, out);
+    case COMMAND_TXN:
+        return apply_txn(s, c->body, out);
+    case COMMAND_COMPACT:
+        return apply_compact(s, c->body, fr->index, out, physical);
+    case COMMAND_LEASE_GRANT:
+        return alarm_active(s, ALARM_NOSPACE) ? E_NO_SPACE : lease_cmd_grant(s, c->body, fr->index, out);
+    case COMMAND_LEASE_REVOKE:
+        return lease_cmd_revoke(s, c->body, out);
+    case COMMAND_LEASE_EXPIRE:
+        lease_cmd_expire(s, c->body, fr->term);
+        return 0;
+    case COMMAND_ALARM:
+        return alarm_apply(s, c->body, out);
+    default:
+        return E_UNIMPLEMENTED;
+    }
+}
+
+static void apply_command(struct stored *s, const struct fr_apply *fr)
+{
+    struct buf *out = &s->response;
+    struct command c;
+    bool physical = false;
+    int err = command_decode(fr->command, &c);
+
+    if (err) {
+        s->stats.malformed++;
+        log_warnx("apply: entry %llu cannot be decoded (%s): skipped, on every member alike",
+                  (unsigned long long)fr->index, err_text(err));
+        return;
+    }
+    buf_reset(out);
+    err = apply_kind(s, &c, fr, out, &physical);
+    physical = physical && !err;
+    results_add(s, &c, err, buf_slice(out), physical);
+    if (physical)
+        upkeep_wait_compacted(s, &c, buf_slice(out));
+}
+
+int apply_entry(struct stored *s, const struct fr_apply *fr)
+{
+    if (fr->index <= s->applied) {
+        s->stats.duplicates++;
+        return 0;
+    }
+    if (fr->index != s->applied + 1) {
+        s->stats.gaps++;
+        log_warnx("apply: got entry %llu after %llu: a message was lost, asking raftd again",
+                  (unsigned long long)fr->index, (unsigned long long)s->applied);
+        return E_AGAIN;
+    }
+    apply_begin(s);
+    s->stats.entries++;
+    s->batch_bytes += fr->command.len;
+    if (fr->kind == APPLY_COMMAND)
+        apply_command(s, fr);
+    s->applied = fr->index;
+    return 0;
+}
+
+void apply_end(struct stored *s)
+{
+    uint64_t us;
+
+    if (!s->in_batch)
+        return;
+    us = clock_now_us();
+    results_write(s, s->applied);
+    mvcc_batch_end(s->mvcc, s->applied);
+    s->in_batch = false;
+    histogram_observe_us(&s->stats.commit, clock_now_us() - us);
+    histogram_observe_us(&s->stats.apply, clock_now_us() - s->batch_us);
+
+    /* Written: now it may be told. Results first, somebody waits for them. */
+    results_send(s);
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
+        if (s->gateways[slot].up)
+            feed_send(&s->gateways[slot]);
+    out_hello(s);
+    out_applied(s);
+    upkeep_applied(s, s->batch_bytes);
+}

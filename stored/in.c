@@ -1,0 +1,221 @@
+/* in - every frame that stored receives: the only file of this daemon that reads frames. Decoded and sender-checked by link.c;
+ * here: may it be said now, and one call. An error closes the pipe: the sender is at fault, and both sides resume
+ * from their HELLOs.
+ *
+ * A message of raftd is one batch of apply: SERVE frames in it wait in read.c until the batch has ended. */
+#include "stored/stored.h"
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/notify.h"
+
+/* --- raftd ------------------------------------------------------------------------------------------------ */
+
+static int raft_up(struct link *link, const struct fr_hello *hello, void *arg)
+{
+    struct stored *s = arg;
+    int err = stored_identify(s, hello->cluster_id, hello->member_id);
+
+    UNUSED(link);
+    if (err)
+        return err;
+    s->raft_up = true;
+    s->raft_known = true;
+    log_info("link: raftd is up, applied %llu, durable %llu", (unsigned long long)mvcc_applied(s->mvcc),
+             (unsigned long long)mvcc_durable(s->mvcc));
+    out_applied(s);
+    notify_ready();
+    return 0;
+}
+
+/* Reads by QUERY go on. Leases do not expire: another member may lead by now. */
+static void raft_down(struct link *link, void *arg)
+{
+    struct stored *s = arg;
+
+    UNUSED(link);
+    apply_end(s);
+    s->raft_up = false;
+    s->leader = 0;
+    leases_lead(s->leases, false, loop_now_ms(s->loop), 0);
+    out_hello(s);
+    log_info("link: raftd is gone, applied %llu", (unsigned long long)mvcc_applied(s->mvcc));
+}
+
+static int in_apply(struct stored *s, const struct fr_apply *fr)
+{
+    return apply_entry(s, fr);
+}
+
+static int in_serve(struct stored *s, const struct fr_serve *fr)
+{
+    if (fr->slot == 0 || fr->slot > GATEWAY_SLOTS)
+        return E_MALFORMED;
+    if (stored_gateway(s, fr->slot)) /* else its gateway is gone, and asks again when it is back */
+        read_gather(s, (unsigned)fr->slot, fr->index, fr->req, fr->command);
+    return 0;
+}
+
+static int in_lead(struct stored *s, const struct fr_lead *fr)
+{
+    int err = stored_identify(s, fr->cluster_id, fr->member_id);
+    bool led = stored_is_leader(s), leads = fr->leader != 0 && fr->leader == fr->member_id;
+    bool new_term = fr->term != s->term;
+
+    if (err)
+        return err;
+    s->term = fr->term;
+    s->leader = fr->leader;
+    s->commit = fr->commit;
+    s->is_learner = fr->is_learner;
+    mvcc_set_identity(s->mvcc, s->cluster_id, s->member_id, s->term);
+    /* Leading again in another term is a new leadership: somebody else may have renewed in between. */
+    if (led != leads || (leads && new_term))
+        leases_lead(s->leases, leads, loop_now_ms(s->loop), s->conf->election_timeout_ms);
+    if (led != leads)
+        log_info("lease: %s, term %llu, leases %zu", leads ? "deadlines are ours" : "deadlines are another member's",
+                 (unsigned long long)s->term, leases_count(s->leases));
+    return 0;
+}
+
+static int in_raft_status(struct stored *s, const struct fr_status *fr)
+{
+    struct gateway *g = stored_gateway(s, fr->slot);
+
+    if (fr->slot == 0 || fr->slot > GATEWAY_SLOTS)
+        return E_MALFORMED;
+    if (g)
+        status_answer(g, fr);
+    return 0;
+}
+
+/* What we propose ourselves is proposed again by its own timer. */
+static int in_refused(const struct fr_refused *fr)
+{
+    log_debug("propose: refused by raftd: %s", err_text(err_from_number(fr->err)));
+    return 0;
+}
+
+static int raft_frame(struct link *link, const struct frame *frame, void *arg)
+{
+    struct stored *s = arg;
+
+    UNUSED(link);
+    switch (frame->type) {
+    case FR_APPLY:
+        return in_apply(s, &frame->apply);
+    case FR_SERVE:
+        return in_serve(s, &frame->serve);
+    case FR_LEAD:
+        return in_lead(s, &frame->lead);
+    case FR_STATUS:
+        return in_raft_status(s, &frame->status);
+    case FR_REFUSED:
+        return in_refused(&frame->refused);
+    default:
+        return E_MALFORMED;
+    }
+}
+
+static void raft_batch_end(struct link *link, void *arg)
+{
+    struct stored *s = arg;
+
+    UNUSED(link);
+    apply_end(s);
+    read_run(s);
+}
+
+const struct link_ops in_raft_ops = {
+    .up = raft_up, .down = raft_down, .frame = raft_frame, .batch_end = raft_batch_end};
+
+/* --- gateways --------------------------------------------------------------------------------------------- */
+
+static int gateway_up(struct link *link, const struct fr_hello *hello, void *arg)
+{
+    struct gateway *g = arg;
+
+    UNUSED(link);
+    g->up = true;
+    g->epoch++;
+    g->instance = hello->instance;
+    feed_gateway_up(g);
+    results_repeat(g);
+    log_info("link: gateway %u is up", g->slot);
+    return 0;
+}
+
+static void gateway_down(struct link *link, void *arg)
+{
+    struct gateway *g = arg;
+
+    UNUSED(link);
+    g->up = false;
+    g->epoch++;
+    read_gateway_down(g);
+    history_gateway_down(g);
+    feed_gateway_down(g);
+    log_info("link: gateway %u is gone", g->slot);
+}
+
+static int in_query(struct gateway *g, const struct fr_query *fr)
+{
+    read_gather(g->s, g->slot, 0, fr->req, fr->command);
+    return 0;
+}
+
+static int gateway_frame(struct link *link, const struct frame *frame, void *arg)
+{
+    struct gateway *g = arg;
+
+    UNUSED(link);
+    if (g->feed_lost)
+        return E_COMPACTED; /* events were lost for it: only a new link can tell it so */
+    switch (frame->type) {
+    case FR_STATUS:
+        status_answer(g, &frame->status);
+        return 0;
+    case FR_QUERY:
+        return in_query(g, &frame->query);
+    case FR_MORE:
+        read_more(g, frame->more.req);
+        return 0;
+    case FR_FORGET:
+        read_forget(g, frame->forget.req);
+        return 0;
+    case FR_WATCH:
+        return feed_watch(g, &frame->watch);
+    case FR_UNWATCH:
+        feed_unwatch(g, frame->unwatch.range_id);
+        return 0;
+    case FR_HISTORY:
+        return history_ask(g, &frame->history);
+    default:
+        return E_MALFORMED;
+    }
+}
+
+static void gateway_batch_end(struct link *link, void *arg)
+{
+    struct gateway *g = arg;
+
+    UNUSED(link);
+    read_run(g->s);
+    history_pump(g->s);
+}
+
+static void gateway_drained(struct link *link, void *arg)
+{
+    struct gateway *g = arg;
+
+    UNUSED(link);
+    feed_send(g);
+    history_pump(g->s);
+    read_drained(g->s);
+}
+
+const struct link_ops in_gateway_ops = {.up = gateway_up,
+                                        .down = gateway_down,
+                                        .frame = gateway_frame,
+                                        .batch_end = gateway_batch_end,
+                                        .drained = gateway_drained};
