@@ -109,11 +109,12 @@ $(NODE_C): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $(B)/lib/libproto
 units: $(UNITS)
 nodes: $(NODE_C)
 
-# Fuzzers are built by clang with everything instrumented, in a folder of their own.
-FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+# Fuzzers are built by clang with everything instrumented, in a folder of their own. Their flag comes by the environment:
+# as an argument of make it would replace all other flags.
 fuzzers:
-	$(MAKE) CC=clang B=build/fuzz SAN=address,undefined CFLAGS=-fsanitize=fuzzer-no-link fuzz-bins
+	CFLAGS=-fsanitize=fuzzer-no-link $(MAKE) CC=clang B=build/fuzz SAN=address,undefined fuzz-bins
 fuzz-bins: $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
+.SECONDARY: $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
