@@ -76,6 +76,7 @@ struct gatewayd {
     size_t inbound_bytes;    /* of messages that are not yet complete, over all calls */
     size_t outbound_bytes;   /* of answers that are not yet written, over all calls */
     struct call *leader_calls; /* streams that asked for a leader (hasleader: true) */
+    struct deadline retry;     /* sends again what raftd refused for want of a leader */
     struct deadline no_leader; /* 3 election timeouts after the leader was lost: ends these */
     struct stats *stats;
 
@@ -114,6 +115,7 @@ void in_set_hello(struct gatewayd *g);
 void retry_on_raftd_up(struct gatewayd *g, uint64_t instance);
 void retry_on_stored_up(struct gatewayd *g);
 void retry_answer(struct gatewayd *g, const struct fr_result *r);
+void retry_unsent(struct gatewayd *g); /* a leader is there again */
 void retry_refused(struct gatewayd *g, const struct fr_refused *r);
 
 /* --- kv.c --- Requests from anybody: checks body, chooses the way, sends. 0 or etcd's error at once (then cb is never called). */
@@ -149,8 +151,10 @@ void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
 void health_watch(struct call *c, struct slice bytes);
+void health_list(struct call *c, struct slice bytes);
 void cluster_member_list(struct call *c, struct slice bytes);
 void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* MemberListResponse, for the native door too */
+void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */
 void cluster_forget(struct member *members, size_t count);
 

@@ -2,8 +2,8 @@
  *
  * An entry is born with a command (or a STATUS) and dies with its last answer, its timeout, or its owner. Between
  * the two it survives restarts of both siblings; the rules are in retry.c.
- * Holds at all times: an entry is in the slot that the low bits of its req name; entries are in the list in the order of
- * their deadlines, because every request waits equally long. All on the loop's thread. */
+ * Holds at all times: an entry is in the slot that the low bits of its req and wire name, so finding it is an array access; the
+ * list is in the order of deadlines (nearly all requests wait equally long, so a new one goes to its end). */
 #ifndef GATEWAYD_PENDING_H
 #define GATEWAYD_PENDING_H
 
@@ -36,7 +36,8 @@ enum pending_via {
 };
 
 struct pending {
-    uint64_t req; /* 0: the slot is free */
+    uint64_t req;  /* the owner's handle; 0: the slot is free */
+    uint64_t wire; /* its name in frames: another one each time it is sent again, so that late answers find nobody */
     enum pending_via via;
     answer_cb *cb;
     void *arg;
@@ -50,8 +51,10 @@ struct pending {
     bool ambiguous;          /* proposed to a raftd that is gone; waits for the barrier's proof */
     uint64_t raftd_instance; /* it was sent to, if sent */
     uint64_t stored_session; /* of our link to stored when it was sent */
+    int doomed;              /* err to end with, once the list is walked through */
     uint32_t slot;           /* position in the slab */
-    struct pending *prev, *next; /* by deadline; free slots: next only */
+    bool listed;
+    struct pending *prev, *next; /* by deadline, if listed; free slots: next only */
 };
 
 struct pending_table {
@@ -68,10 +71,13 @@ void pending_init(struct pending_table *t);
 void pending_fini(struct pending_table *t);
 /* A new entry with a fresh req and an empty command. NULL when PENDING_REQUESTS_MAX wait or PENDING_BYTES_MAX are kept. */
 struct pending *pending_new(struct pending_table *t, enum pending_via via, answer_cb *cb, void *arg, uint64_t deadline_ms);
-struct pending *pending_find(struct pending_table *t, uint64_t req); /* NULL: unknown, answered, or timed out */
-/* The entry gets another req, so that late answers to the old one find nobody. */
-void pending_rename(struct pending_table *t, struct pending *p);
-void pending_set_bytes(struct pending_table *t, struct pending *p, size_t before); /* after a change of p->command */
+struct pending *pending_find(struct pending_table *t, uint64_t req); /* NULL: answered, timed out, cancelled */
+struct pending *pending_find_wire(struct pending_table *t, uint64_t wire);
+void pending_rename(struct pending_table *t, struct pending *p); /* another wire name */
+/* Takes it off the list of deadlines (it waits for its client, not for the ring), or puts it in at another one. */
+void pending_unlist(struct pending_table *t, struct pending *p);
+void pending_list(struct pending_table *t, struct pending *p, uint64_t deadline_ms);
+void pending_keep(struct pending_table *t, struct pending *p, const struct command *command); /* encodes it into the entry */
 void pending_free(struct pending_table *t, struct pending *p);
 uint64_t pending_next_ms(const struct pending_table *t); /* first deadline; UINT64_MAX: none */
 

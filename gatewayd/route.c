@@ -1,0 +1,118 @@
+/* route - method path -> handler: one table of everything that can be called. What is not served yet has its row too, so
+ * that it is counted and says so. From grpc.c (route_find). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "gatewayd/gatewayd.h"
+
+static void not_served(struct call *c, struct slice bytes)
+{
+    UNUSED(bytes);
+    const struct call_handler *h = call_handler(c);
+    char *text = xasprintf("method %s of service %s is not served", h->method, h->service);
+    call_fail(c, E_UNIMPLEMENTED, text);
+    free(text);
+}
+
+#define UNARY(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, NULL}
+/* Unary, and its state is the req of the one request it makes. */
+#define RING(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, call_more, call_forget}
+#define LATER(service, method) UNARY(service, method, not_served)
+#define LATER_STREAM(service, method) {"/" service "/" method, service, method, false, true, not_served, NULL, NULL, NULL}
+
+#define KV "etcdserverpb.KV"
+#define WATCH "etcdserverpb.Watch"
+#define LEASE "etcdserverpb.Lease"
+#define CLUSTER "etcdserverpb.Cluster"
+#define MAINTENANCE "etcdserverpb.Maintenance"
+#define AUTH "etcdserverpb.Auth"
+#define LOCK "v3lockpb.Lock"
+#define ELECTION "v3electionpb.Election"
+#define HEALTH "grpc.health.v1.Health"
+
+static const struct call_handler table[] = {
+    RING(KV, "Range", kv_range),
+    {"/" KV "/RangeStream", KV, "RangeStream", false, true, kv_range_stream, NULL, call_more, call_forget},
+    RING(KV, "Put", kv_put),
+    RING(KV, "DeleteRange", kv_delete_range),
+    RING(KV, "Txn", kv_txn),
+    RING(KV, "Compact", kv_compact),
+    {"/" WATCH "/Watch", WATCH, "Watch", true, true, watch_message, watch_half_close, watch_writable, watch_closed},
+    RING(LEASE, "LeaseGrant", lease_grant),
+    RING(LEASE, "LeaseRevoke", lease_revoke),
+    {"/" LEASE "/LeaseKeepAlive", LEASE, "LeaseKeepAlive", true, true, lease_keep_alive, lease_keep_alive_half_close,
+        lease_keep_alive_writable, lease_keep_alive_closed},
+    RING(LEASE, "LeaseTimeToLive", lease_time_to_live),
+    RING(LEASE, "LeaseLeases", lease_leases),
+    LATER(CLUSTER, "MemberAdd"),
+    LATER(CLUSTER, "MemberRemove"),
+    LATER(CLUSTER, "MemberUpdate"),
+    RING(CLUSTER, "MemberList", cluster_member_list),
+    LATER(CLUSTER, "MemberPromote"),
+    RING(MAINTENANCE, "Alarm", maint_alarm),
+    RING(MAINTENANCE, "Status", maint_status),
+    RING(MAINTENANCE, "Defragment", maint_defragment),
+    LATER(MAINTENANCE, "Hash"),
+    RING(MAINTENANCE, "HashKV", maint_hash_kv),
+    LATER_STREAM(MAINTENANCE, "Snapshot"),
+    LATER(MAINTENANCE, "MoveLeader"),
+    LATER(MAINTENANCE, "Downgrade"),
+    LATER(AUTH, "AuthEnable"),
+    LATER(AUTH, "AuthDisable"),
+    LATER(AUTH, "AuthStatus"),
+    LATER(AUTH, "Authenticate"),
+    LATER(AUTH, "UserAdd"),
+    LATER(AUTH, "UserGet"),
+    LATER(AUTH, "UserList"),
+    LATER(AUTH, "UserDelete"),
+    LATER(AUTH, "UserChangePassword"),
+    LATER(AUTH, "UserGrantRole"),
+    LATER(AUTH, "UserRevokeRole"),
+    LATER(AUTH, "RoleAdd"),
+    LATER(AUTH, "RoleGet"),
+    LATER(AUTH, "RoleList"),
+    LATER(AUTH, "RoleDelete"),
+    LATER(AUTH, "RoleGrantPermission"),
+    LATER(AUTH, "RoleRevokePermission"),
+    LATER(LOCK, "Lock"),
+    LATER(LOCK, "Unlock"),
+    LATER(ELECTION, "Campaign"),
+    LATER(ELECTION, "Proclaim"),
+    LATER(ELECTION, "Leader"),
+    LATER_STREAM(ELECTION, "Observe"),
+    LATER(ELECTION, "Resign"),
+    UNARY(HEALTH, "Check", health_check),
+    {"/" HEALTH "/Watch", HEALTH, "Watch", false, true, health_watch, NULL, NULL, NULL},
+    UNARY(HEALTH, "List", health_list),
+};
+
+size_t route_count(void) { return ARRAY_LEN(table); }
+const struct call_handler *route_at(size_t pos) { return &table[pos]; }
+
+size_t route_pos(const struct call_handler *h)
+{
+    return h >= table && h < table + ARRAY_LEN(table) ? (size_t)(h - table) : SIZE_MAX;
+}
+
+/* The hot methods stand in front and lengths differ early: a scan finds them after one to three comparisons. */
+const struct call_handler *route_find(struct slice path)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        const char *p = table[i].path;
+        if (strlen(p) == path.len && memcmp(p, path.data, path.len) == 0) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+bool route_has_service(struct slice service)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (slice_eq(slice_str(table[i].service), service)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,152 @@
+/* stats - what this gateway counts, as Prometheus text. etcd's names where etcd has them; every series of gRPC is there from
+ * the start with 0, because alerts on rates need the step from 0 to 1. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/metrics.h"
+#include "gatewayd/conn.h"
+
+#define GRPC_CODES 17
+
+struct method_stats {
+    uint64_t started, received, sent;
+    uint64_t handled[GRPC_CODES];
+};
+
+struct stats {
+    struct method_stats *methods; /* as in route.c's table */
+    uint64_t received_bytes, sent_bytes;
+};
+
+void stats_init(struct gatewayd *g)
+{
+    g->stats = xcalloc(1, sizeof(*g->stats));
+    g->stats->methods = xcalloc(route_count(), sizeof(*g->stats->methods));
+}
+
+void stats_fini(struct gatewayd *g)
+{
+    free(g->stats->methods);
+    free(g->stats);
+    g->stats = NULL;
+}
+
+static struct method_stats *method_of(struct gatewayd *g, const struct call_handler *h)
+{
+    size_t pos = route_pos(h);
+    return pos != SIZE_MAX ? &g->stats->methods[pos] : NULL;
+}
+
+void stats_started(struct gatewayd *g, const struct call_handler *h)
+{
+    struct method_stats *m = method_of(g, h);
+    if (m != NULL) {
+        m->started++;
+    }
+}
+
+void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status)
+{
+    struct method_stats *m = method_of(g, h);
+    if (m != NULL) {
+        m->handled[grpc_status]++;
+    }
+}
+
+void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes)
+{
+    struct method_stats *m = method_of(g, h);
+    if (m != NULL) {
+        m->received++;
+    }
+    g->stats->received_bytes += bytes;
+}
+
+void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes)
+{
+    struct method_stats *m = method_of(g, h);
+    if (m != NULL) {
+        m->sent++;
+    }
+    g->stats->sent_bytes += bytes;
+}
+
+/* --- text -------------------------------------------------------------------------------------------------- */
+
+static const char *grpc_type(const struct call_handler *h)
+{
+    if (h->client_stream) {
+        return h->server_stream ? "bidi_stream" : "client_stream";
+    }
+    return h->server_stream ? "server_stream" : "unary";
+}
+
+static void per_method(struct gatewayd *g, struct buf *out, const char *name, const char *help, size_t offset)
+{
+    metrics_help(out, name, METRICS_COUNTER, help);
+    for (size_t i = 0; i < route_count(); i++) {
+        const struct call_handler *h = route_at(i);
+        char labels[256];
+        snprintf(labels, sizeof(labels), "grpc_method=\"%s\",grpc_service=\"%s\",grpc_type=\"%s\"", h->method, h->service,
+            grpc_type(h));
+        metrics_u64(out, name, labels, *(const uint64_t *)(const void *)((const char *)&g->stats->methods[i] + offset));
+    }
+}
+
+static void per_code(struct gatewayd *g, struct buf *out)
+{
+    static const char *const codes[GRPC_CODES] = {"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound",
+        "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
+        "Internal", "Unavailable", "DataLoss", "Unauthenticated"};
+    static const char name[] = "grpc_server_handled_total";
+    metrics_help(out, name, METRICS_COUNTER, "Total number of RPCs completed on the server, regardless of success or failure.");
+    for (size_t i = 0; i < route_count(); i++) {
+        const struct call_handler *h = route_at(i);
+        for (size_t code = 0; code < GRPC_CODES; code++) {
+            char labels[256];
+            snprintf(labels, sizeof(labels), "grpc_code=\"%s\",grpc_method=\"%s\",grpc_service=\"%s\",grpc_type=\"%s\"",
+                codes[code], h->method, h->service, grpc_type(h));
+            metrics_u64(out, name, labels, g->stats->methods[i].handled[code]);
+        }
+    }
+}
+
+static void one(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+    metrics_help(out, name, type, help);
+    metrics_u64(out, name, NULL, value);
+}
+
+static void one_link(struct buf *out, struct link *link)
+{
+    if (link == NULL) {
+        return;
+    }
+    const struct link_stats *s = link_stats(link);
+    char labels[64];
+    snprintf(labels, sizeof(labels), "link=\"%s\"", link_name(link));
+    metrics_u64(out, "trine_gateway_link_downs_total", labels, s->downs);
+}
+
+void stats_text(struct gatewayd *g, struct buf *out)
+{
+    per_method(g, out, "grpc_server_started_total", "Total number of RPCs started on the server.",
+        offsetof(struct method_stats, started));
+    per_code(g, out);
+    per_method(g, out, "grpc_server_msg_received_total", "Total number of RPC stream messages received on the server.",
+        offsetof(struct method_stats, received));
+    per_method(g, out, "grpc_server_msg_sent_total", "Total number of gRPC stream messages sent by the server.",
+        offsetof(struct method_stats, sent));
+    one(out, "etcd_network_client_grpc_received_bytes_total", METRICS_COUNTER,
+        "The total number of bytes received from grpc clients.", g->stats->received_bytes);
+    one(out, "etcd_network_client_grpc_sent_bytes_total", METRICS_COUNTER, "The total number of bytes sent to grpc clients.",
+        g->stats->sent_bytes);
+    one(out, "trine_gateway_connections", METRICS_GAUGE, "Client connections that are open.",
+        g->server != NULL ? server_conn_count(g->server) : 0);
+    one(out, "trine_gateway_calls", METRICS_GAUGE, "gRPC calls that are open.", g->call_count);
+    one(out, "trine_gateway_pending_requests", METRICS_GAUGE, "Requests on their way round the ring.", g->pending.count);
+    one(out, "trine_gateway_queued_bytes", METRICS_GAUGE, "Bytes of answers that clients have not taken yet.", g->outbound_bytes);
+    metrics_help(out, "trine_gateway_link_downs_total", METRICS_COUNTER, "How often the link to a sibling was lost.");
+    one_link(out, g->raftd);
+    one_link(out, g->stored);
+}

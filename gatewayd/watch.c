@@ -1,0 +1,360 @@
+/* watch - the client's side of watching: streams, creation, cancellation, progress, responses.
+ * The rules and texts are spec/semantics.md §10 and §19.3. Events come from watch_feed.c; see watch.h for the machine. */
+#include "gatewayd/watch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/mem.h"
+#include "common/metrics.h"
+#include "etcd/rpc.pb-c.h"
+#include "proto/pb.h"
+
+/* --- responses -------------------------------------------------------------------------------- */
+
+/* WatchResponse without events. rev 0: left out, as in the cancellation of a compacted watcher. */
+struct response {
+    int64_t rev, watch_id, compact_rev;
+    bool created, canceled, fragment;
+    const char *reason;
+};
+
+static void encode_response(const struct gatewayd *g, struct buf *out, const struct response *r)
+{
+    uint8_t bytes[64];
+    struct buf header = {bytes, 0, sizeof(bytes)};
+    pb_add_uint(&header, 1, g->cluster_id);
+    pb_add_uint(&header, 2, g->member_id);
+    pb_add_int(&header, 3, r->rev);
+    pb_add_uint(&header, 4, g->term);
+    must(header.data == bytes); /* four numbers of at most 11 bytes */
+    pb_add_message(out, 1, buf_slice(&header));
+    pb_add_int(out, 2, r->watch_id);
+    pb_add_uint(out, 3, r->created);
+    pb_add_uint(out, 4, r->canceled);
+    pb_add_int(out, 5, r->compact_rev);
+    if (r->reason)
+        pb_add_bytes(out, 6, slice_str(r->reason));
+    pb_add_uint(out, 7, r->fragment);
+}
+
+static void send_response(struct stream *s, const struct response *r, struct shared_bytes *const *pieces, size_t count)
+{
+    uint8_t bytes[256];
+    struct buf head = {bytes, 0, sizeof(bytes)};
+    encode_response(s->hub->g, &head, r);
+    must(head.data == bytes); /* our own reasons are short */
+    call_send(s->call, buf_slice(&head), pieces, count);
+}
+
+void watcher_send_pieces(struct watcher *w, int64_t rev)
+{
+    /* A response above the mark is cut if the client allows it; all parts but the last say so (§10). */
+    size_t mark = w->fragment ? w->stream->hub->g->message_bytes_max : SIZE_MAX, first = 0;
+    while (first < w->piece_count) {
+        size_t end = first, bytes = 0;
+        while (end < w->piece_count && (end == first || bytes + w->pieces[end]->len < mark))
+            bytes += w->pieces[end++]->len;
+        send_response(w->stream, &(struct response){.rev = rev, .watch_id = w->id, .fragment = end < w->piece_count}, w->pieces + first, end - first);
+        first = end;
+    }
+    w->fed = true;
+    watcher_drop_pieces(w);
+}
+
+void watcher_progress(struct watcher *w, int64_t rev)
+{
+    send_response(w->stream, &(struct response){.rev = rev, .watch_id = w->id}, NULL, 0);
+}
+
+void stream_progress(struct stream *s, int64_t rev)
+{
+    struct watcher *w;
+    /* Only if all are in step, and none waits for a revision of the future; else silence is the answer (§10). */
+    if (s->count == 0)
+        return;
+    TAILQ_FOREACH(w, &s->all, of_stream)
+        if (w->state != WATCHER_IN_STEP || w->next_rev > rev + 1)
+            return;
+    send_response(s, &(struct response){.rev = rev, .watch_id = -1}, NULL, 0);
+}
+
+/* --- watchers --------------------------------------------------------------------------------- */
+
+void watcher_free(struct watcher *w)
+{
+    struct stream *s = w->stream;
+    struct watch_hub *h = s->hub;
+    token_free(h, w->token);
+    feed_fall_behind(w); /* off its range's list, pieces dropped */
+    if (w->range) {
+        HASH_DELETE(hh, s->watchers, w);
+        range_put(h, w->range);
+        s->count--;
+        h->watcher_count--;
+    }
+    TAILQ_REMOVE(&s->all, w, of_stream);
+    free(w->pieces);
+    free(w->piece_revs);
+    free(w);
+}
+
+void watcher_compacted(struct watcher *w, int64_t compact_rev)
+{
+    send_response(w->stream, &(struct response){.watch_id = w->id, .canceled = true, .compact_rev = compact_rev}, NULL, 0);
+    watcher_free(w);
+}
+
+static void watcher_cancel(struct watcher *w)
+{
+    send_response(w->stream, &(struct response){.rev = w->next_rev - 1, .watch_id = w->id, .canceled = true}, NULL, 0);
+    watcher_free(w);
+}
+
+void watcher_created(struct watcher *w, const struct fr_watching *m)
+{
+    struct stream *s = w->stream;
+    if (!w->range) {
+        send_response(s, &(struct response){.rev = m->rev, .watch_id = -1, .created = true, .canceled = true, .reason = w->refusal}, NULL, 0);
+        watcher_free(w);
+        return;
+    }
+    send_response(s, &(struct response){.rev = m->rev, .watch_id = w->id, .created = true}, NULL, 0);
+    w->next_rev = w->start_rev ? w->start_rev : m->rev + 1;
+    w->fed = true;
+    if (w->cancel_wanted) {
+        w->next_rev = m->rev + 1; /* the header of the cancellation tells the present */
+        watcher_cancel(w);
+    } else if (w->next_rev < m->compact_rev) {
+        watcher_compacted(w, m->compact_rev);
+    } else if (w->next_rev > m->rev) {
+        feed_join(w);
+    } else {
+        w->state = WATCHER_BEHIND;
+        feed_ask_history(w);
+    }
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static struct watcher *stream_find(struct stream *s, int64_t id)
+{
+    struct watcher *w;
+    HASH_FIND(hh, s->watchers, &id, sizeof(id), w);
+    return w;
+}
+
+/* Why this creation is refused; NULL: it is not. */
+static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, struct slice key, struct slice end)
+{
+    bool open = end.len == 1 && end.data[0] == 0;
+    if (end.len && !open && slice_cmp(key, end) >= 0)
+        return err_text(E_WATCH_EMPTY_RANGE);
+    if (m->start_revision < 0)
+        return err_text(E_COMPACTED);
+    if (m->watch_id != 0 && stream_find(s, m->watch_id))
+        return err_text(E_WATCH_DUPLICATE_ID);
+    if (s->count >= WATCHERS_PER_STREAM_MAX || HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX)
+        return err_text(E_REQUEST_TOO_MANY_REQUESTS);
+    return NULL;
+}
+
+static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateRequest *m)
+{
+    struct watch_hub *h = s->hub;
+    struct slice key = m->key.len ? slice_of(m->key.data, m->key.len) : slice_of("\0", 1);
+    struct slice end = slice_of(m->range_end.data, m->range_end.len);
+    struct watcher *w = xcalloc(1, sizeof(*w));
+    w->stream = s;
+    w->state = WATCHER_CREATING;
+    w->start_rev = m->start_revision;
+    w->progress_notify = m->progress_notify;
+    w->fragment = m->fragment;
+    for (size_t i = 0; i < m->n_filters; i++) {
+        w->no_put = w->no_put || m->filters[i] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NOPUT;
+        w->no_delete = w->no_delete || m->filters[i] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE;
+    }
+    TAILQ_INSERT_TAIL(&s->all, w, of_stream);
+    w->refusal = create_refusal(s, m, key, end);
+    struct token *t = token_new(h, TOKEN_CREATE, s, w);
+    if (w->refusal) {
+        /* Asks for the revision all the same: its header tells it, and creations are answered in the order they came. */
+        out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
+        return;
+    }
+    w->id = m->watch_id;
+    while (w->id == 0 && stream_find(s, s->next_id))
+        s->next_id++;
+    if (w->id == 0)
+        w->id = s->next_id++;
+    HASH_ADD(hh, s->watchers, id, sizeof(w->id), w);
+    s->count++;
+    h->watcher_count++;
+    w->range = range_get(h, key, end, m->prev_kv);
+    out_watch(h->g, t->number, w->range->id, w->range->want_prev, w->range->node.key, w->range->node.end);
+}
+
+static void watch_cancel(struct stream *s, int64_t id)
+{
+    struct watcher *w = stream_find(s, id);
+    if (w && w->state == WATCHER_CREATING)
+        w->cancel_wanted = true;
+    else if (w)
+        watcher_cancel(w);
+}
+
+static struct stream *stream_of(struct call *c)
+{
+    struct stream *s = call_state(c);
+    if (s)
+        return s;
+    s = xcalloc(1, sizeof(*s));
+    s->call = c;
+    s->hub = call_gateway(c)->watch;
+    TAILQ_INIT(&s->all);
+    TAILQ_INIT(&s->tokens);
+    TAILQ_INSERT_TAIL(&s->hub->streams, s, of_hub);
+    s->hub->stream_count++;
+    call_set_state(c, s);
+    return s;
+}
+
+void watch_message(struct call *c, struct slice bytes)
+{
+    struct stream *s = stream_of(c);
+    Etcdserverpb__WatchRequest *m = etcdserverpb__watch_request__unpack(NULL, bytes.len, bytes.data);
+    if (!m) {
+        call_end(c, E_MALFORMED_REQUEST, NULL);
+        return;
+    }
+    switch (m->request_union_case) {
+    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST: watch_create(s, m->create_request); break;
+    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST: watch_cancel(s, m->cancel_request->watch_id); break;
+    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_PROGRESS_REQUEST:
+        if (s->count) {
+            struct token *t = token_new(s->hub, TOKEN_PROGRESS, s, NULL);
+            out_watch(s->hub->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
+        }
+        break;
+    default: break; /* an empty union: nothing asked, nothing answered, as etcd does */
+    }
+    etcdserverpb__watch_request__free_unpacked(m, NULL);
+}
+
+void watch_half_close(struct call *c)
+{
+    stream_of(c); /* the client sends no more, but goes on listening (§10) */
+}
+
+void watch_writable(struct call *c)
+{
+    struct stream *s = call_state(c);
+    struct watcher *w;
+    if (s)
+        TAILQ_FOREACH(w, &s->all, of_stream)
+            feed_ask_history(w);
+}
+
+void watch_closed(struct call *c)
+{
+    struct stream *s = call_state(c);
+    struct watcher *w;
+    struct token *t;
+    if (!s)
+        return;
+    while ((w = TAILQ_FIRST(&s->all)) != NULL)
+        watcher_free(w);
+    while ((t = TAILQ_FIRST(&s->tokens)) != NULL)
+        token_free(s->hub, t);
+    TAILQ_REMOVE(&s->hub->streams, s, of_hub);
+    s->hub->stream_count--;
+    call_set_state(c, NULL);
+    free(s);
+}
+
+/* --- the hub ---------------------------------------------------------------------------------- */
+
+/* Every interval, plus up to a tenth so that gateways do not all ask at once. */
+static void tick_arm(struct watch_hub *h)
+{
+    uint64_t interval = h->g->conf->watch_progress_notify_interval_ms;
+    deadline_set(h->g, &h->tick, gatewayd_now_ms(h->g) + interval + rand_below(&h->rand, interval / 10 + 1));
+}
+
+static void tick_fire(struct deadline *d, uint64_t now_ms)
+{
+    struct watch_hub *h = container_of(d, struct watch_hub, tick);
+    UNUSED(now_ms);
+    tick_arm(h);
+    if (h->watcher_count && h->g->stored_up) {
+        struct token *t = token_new(h, TOKEN_TICK, NULL, NULL);
+        out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
+    }
+}
+
+/* The revision that idle watchers are known to have: they go on from there after a restart of stored, not from a revision that
+ * has been compacted since. */
+#define WATCH_POSITION_MS 10000
+
+static void position_fire(struct deadline *d, uint64_t now_ms)
+{
+    struct watch_hub *h = container_of(d, struct watch_hub, position);
+    deadline_set(h->g, d, now_ms + WATCH_POSITION_MS);
+    if (h->watcher_count && h->g->stored_up) {
+        struct token *t = token_new(h, TOKEN_POSITION, NULL, NULL);
+        out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
+    }
+}
+
+void watch_start(struct gatewayd *g)
+{
+    struct watch_hub *h = g->watch = xcalloc(1, sizeof(*h));
+    h->g = g;
+    h->index = interval_index_new();
+    h->tick.fire = tick_fire;
+    TAILQ_INIT(&h->streams);
+    TAILQ_INIT(&h->dirty);
+    rand_seed(&h->rand, g->instance);
+    tick_arm(h);
+    h->position.fire = position_fire;
+    deadline_set(g, &h->position, gatewayd_now_ms(g) + WATCH_POSITION_MS);
+}
+
+void watch_stop(struct gatewayd *g)
+{
+    struct watch_hub *h = g->watch;
+    struct token *t, *next;
+    if (!h)
+        return;
+    must(TAILQ_EMPTY(&h->streams)); /* calls were closed before */
+    deadline_stop(g, &h->tick);
+    deadline_stop(g, &h->position);
+    feed_publish(h, false);
+    HASH_ITER(hh, h->tokens, t, next)
+        token_free(h, t);
+    interval_index_free(h->index);
+    free(h);
+    g->watch = NULL;
+}
+
+void watch_metrics(struct gatewayd *g, struct buf *out)
+{
+    const struct watch_hub *h = g->watch;
+    uint64_t slow = 0;
+    struct stream *s;
+    struct watcher *w;
+    TAILQ_FOREACH(s, &h->streams, of_hub)
+        TAILQ_FOREACH(w, &s->all, of_stream)
+            slow += w->state == WATCHER_BEHIND;
+    metrics_help(out, "etcd_debugging_mvcc_watch_stream_total", "gauge", "Watch streams that are open.");
+    metrics_u64(out, "etcd_debugging_mvcc_watch_stream_total", NULL, h->stream_count);
+    metrics_help(out, "etcd_debugging_mvcc_watcher_total", "gauge", "Watchers.");
+    metrics_u64(out, "etcd_debugging_mvcc_watcher_total", NULL, h->watcher_count);
+    metrics_help(out, "etcd_debugging_mvcc_slow_watcher_total", "gauge", "Watchers that are fed from history.");
+    metrics_u64(out, "etcd_debugging_mvcc_slow_watcher_total", NULL, slow);
+    metrics_help(out, "trine_gateway_watch_events_total", "counter", "Live events received from stored.");
+    metrics_u64(out, "trine_gateway_watch_events_total", NULL, h->event_count);
+    metrics_help(out, "trine_gateway_watch_fell_behind_total", "counter", "Times that a client read too slowly and went back to history.");
+    metrics_u64(out, "trine_gateway_watch_fell_behind_total", NULL, h->slow_count);
+}
