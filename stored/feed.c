@@ -48,6 +48,11 @@ bool feed_wants(const struct gateway *g, struct slice key)
     return hit;
 }
 
+size_t feed_range_count(const struct gateway *g)
+{
+    return interval_count(g->ranges);
+}
+
 static bool want_prev(void *arg, struct slice key)
 {
     struct stored *s = arg;

@@ -141,7 +141,7 @@ static int gateway_up(struct link *link, const struct fr_hello *hello, void *arg
     g->instance = hello->instance;
     feed_gateway_up(g);
     results_repeat(g);
-    log_info("link: gateway %u is up", g->slot);
+    log_debug("link: gateway %u is up", g->slot);
     return 0;
 }
 
@@ -155,7 +155,7 @@ static void gateway_down(struct link *link, void *arg)
     read_gateway_down(g);
     history_gateway_down(g);
     feed_gateway_down(g);
-    log_info("link: gateway %u is gone", g->slot);
+    log_debug("link: gateway %u is gone", g->slot);
 }
 
 static int in_query(struct gateway *g, const struct fr_query *fr)

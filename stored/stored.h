@@ -98,7 +98,6 @@ struct stored_stats {
     uint64_t leases_granted, leases_renewed, leases_revoked, leases_expired;
     uint64_t events_sent, history_slices_near, history_slices_far;
     uint64_t results_large, results_repeated;
-    uint64_t compaction_keys;
     struct histogram apply, commit, defrag, compaction_ms, lease_ttl, hash;
     uint64_t defrag_inflight;
 };
@@ -216,6 +215,7 @@ int feed_watch(struct gateway *g, const struct fr_watch *fr);
 void feed_unwatch(struct gateway *g, uint64_t range_id);
 void feed_send(struct gateway *g); /* as far as link and ring allow */
 bool feed_wants(const struct gateway *g, struct slice key);
+size_t feed_range_count(const struct gateway *g);
 
 /* --- history.c: past events to gateways ------------------------------------------------------------------------------ */
 int history_ask(struct gateway *g, const struct fr_history *fr);
@@ -235,7 +235,6 @@ void upkeep_wait_compacted(struct stored *s, const struct command *c, struct sli
 bool upkeep_barrier(struct gateway *g, uint64_t req, struct slice body); /* true: answered later, after physical compactions */
 void upkeep_defragment(struct gateway *g, uint64_t req);
 void upkeep_hash(struct gateway *g, uint64_t req, struct slice body);
-bool upkeep_idle(const struct stored *s);
 
 /* --- auto_compact.c: proposes compactions by time or by count ------------------------------------------------------------ */
 struct auto_compact *auto_compact_new(const struct conf *conf, uint64_t now_ms);

@@ -1,0 +1,75 @@
+/* main - stored's table of contents. What happens in between: stored.c, in.c. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/notify.h"
+#include "common/opt.h"
+#include "common/priv.h"
+#include "proto/names.h"
+#include "stored/stored.h"
+
+#define DIR_MODE 0700
+
+static void make_dirs(const struct conf *conf)
+{
+    char *store = xasprintf("%s/%s", conf->data_dir, NAME_STORE_DIR);
+
+    if (priv_mkdir(store, DIR_MODE, conf->user) != 0)
+        fatal("stored: cannot create %s", store);
+    if (priv_mkdir(conf->run_dir, DIR_MODE, conf->user) != 0)
+        fatal("stored: cannot create %s", conf->run_dir);
+    free(store);
+}
+
+/* Held until the process ends: LevelDB has its own lock, but ours says who has it. */
+static void take_lock(const struct conf *conf)
+{
+    char *path = xasprintf("%s/%s/%s", conf->data_dir, NAME_STORE_DIR, NAME_LOCK_FILE);
+    long holder = 0;
+    int fd, err = file_lock(path, &fd, &holder);
+
+    if (err == E_LOCKED)
+        fatalx("stored: %s is held by process %ld", path, holder);
+    if (err)
+        fatal("stored: cannot lock %s", path);
+    free(path);
+}
+
+static void term_cb(void *arg)
+{
+    stored_stop(arg);
+}
+
+int main(int argc, char **argv)
+{
+    static struct stored s;
+    struct conf conf;
+    struct loop *loop;
+
+    opt_load(&conf, argc, argv);
+    make_dirs(&conf);
+    priv_limits();
+    priv_drop(conf.user);
+    take_lock(&conf);
+
+    loop = loop_new();
+    loop_signals(loop, term_cb, NULL, &s);
+    stored_init(&s, &conf, loop);
+    stored_links(&s);
+    notify_watchdog_start(loop);
+    loop_run(loop);
+
+    if (loop_work_pending(loop)) {
+        /* A long job (a defragmentation) is still at it. Leaving it is safe: what was not synced is in raftd's log. */
+        log_info("stored: stopped, leaving %zu jobs behind", loop_work_pending(loop));
+        _exit(0);
+    }
+    stored_fini(&s);
+    log_info("stored: stopped");
+    conf_fini(&conf);
+    return 0;
+}
