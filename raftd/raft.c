@@ -20,6 +20,8 @@ struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *sta
     must(start->member_count <= RAFT_MEMBERS_MAX && start->prev_member_count <= RAFT_MEMBERS_MAX);
     must(start->commit + 1 >= start->first_index && start->commit <= start->last_index);
     r->conf = *conf;
+    if (r->conf.keep_entries == 0)
+        r->conf.keep_entries = RAFT_KEEP_ENTRIES;
     rand_seed(&r->rand, conf->seed);
     r->now_ms = now_ms;
     r->term = r->told_term = start->term;

@@ -52,6 +52,7 @@ struct raft_conf {
     size_t inflight_bytes_max; /* of un-acknowledged appends per follower */
     size_t cache_bytes_max;    /* applied entries kept in memory for followers and stored */
     size_t uncommitted_bytes_max; /* proposals above it are refused */
+    uint64_t keep_entries; /* kept below what is durable, so that a follower needs no snapshot; 0: 5000 */
     struct raft_storage storage;
 };
 
@@ -123,7 +124,10 @@ struct raft_event {
 struct raft_refused {
     uint64_t tag;
     bool is_read;
-    int err; /* E_NO_LEADER, E_NOT_LEADER, E_LEADER_CHANGED, E_REQUEST_TOO_MANY_REQUESTS, E_STOPPED */
+    int err; /* E_NO_LEADER, E_NOT_LEADER, E_LEADER_CHANGED (also while a transfer runs), E_STOPPED,
+              * E_REQUEST_TOO_MANY_REQUESTS; ENTRY_CONF: E_UNHEALTHY (not settled, or another change is not yet
+              * committed), E_MEMBER_..., E_LEARNER_NOT_READY, E_FULL, E_MALFORMED; TRANSFER (its tag):
+              * E_BAD_LEADER_TRANSFEREE */
 };
 struct raft_read {
     uint64_t tag;
@@ -135,6 +139,12 @@ struct raft_read {
  *  2. persist: truncate the log's suffix from truncate_from if it is > 0, then append `entries`, then hard state;
  *  3. after the sync: send `late` (votes and answers that depend on it), report RAFT_EV_PERSISTED with hard_seq;
  *  4. hand committed entries up to `commit` on to stored, then `reads`; tell who was `refused`.
+ * A `late` message waits for what its own ready and all readies before it have to persist: they leave in order, also
+ * those of a ready that persists nothing while an earlier sync is still under way.
+ * `commit`, raft_committed and `reads` never go beyond what is committed *and* persisted here, so stored is never
+ * ahead of the log that a crash leaves behind.
+ * A snapshot is installed outside: if the log has its last entry (same index and term) what follows it must stay,
+ * for it may have been acknowledged; else the whole log goes. Then raft_new on top of it.
  * Arrays belong to the raft and live until its next raft_ready. Entries there are references of the ready:
  * valid until the next raft_ready call; keep one with entry_ref. */
 struct raft_ready {
@@ -152,7 +162,7 @@ struct raft_ready {
     size_t read_count;
     struct raft_refused *refused;
     size_t refused_count;
-    bool soft_changed; /* role, leader, term or membership changed */
+    bool soft_changed; /* role, leader, term, membership or raft_is_settled changed */
     uint64_t deadline_ms; /* when the next TICK is due at the latest */
     uint64_t drop_below;  /* log entries with a smaller index may leave the disk; 0 = no news */
 };
@@ -195,6 +205,9 @@ struct raft_conf_change {
 };
 void raft_conf_encode(struct buf *out, const struct raft_conf_change *c); /* msgpack array */
 int raft_conf_decode(struct slice bytes, struct raft_conf_change *c);
+/* What a change makes of a membership (RAFT_MEMBERS_MAX places); the new count. What does not fit changes nothing.
+ * For whoever replays a log: the same code that the core uses. */
+size_t raft_conf_apply(struct raft_member *members, size_t count, const struct raft_conf_change *c);
 
 /* raft_show.c: one wording for logs, transcripts and dumps. At most size bytes, NUL-terminated. */
 const char *raft_role_name(enum raft_role role);

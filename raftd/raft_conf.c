@@ -82,31 +82,33 @@ size_t raft_config_quorum(const struct raft_config *c)
 }
 
 /* Every member must come to the same result, so what does not fit (a leader checks that it does) changes nothing. */
-static void config_change(struct raft_config *c, const struct raft_conf_change *change)
+size_t raft_conf_apply(struct raft_member *members, size_t count, const struct raft_conf_change *c)
 {
-    struct raft_member *m = (struct raft_member *)(uintptr_t)raft_config_find(c, change->id);
+    size_t pos = 0;
 
-    switch ((enum raft_conf_op)change->op) {
+    while (pos < count && members[pos].id != c->id)
+        pos++;
+    switch ((enum raft_conf_op)c->op) {
     case RAFT_CONF_ADD:
     case RAFT_CONF_ADD_LEARNER:
-        if (!m && c->count < RAFT_MEMBERS_MAX)
-            c->members[c->count++] =
-                (struct raft_member){.id = change->id, .learner = change->op == RAFT_CONF_ADD_LEARNER};
+        if (pos == count && count < RAFT_MEMBERS_MAX)
+            members[count++] = (struct raft_member){.id = c->id, .learner = c->op == RAFT_CONF_ADD_LEARNER};
         break;
     case RAFT_CONF_PROMOTE:
-        if (m)
-            m->learner = false;
+        if (pos < count)
+            members[pos].learner = false;
         break;
     case RAFT_CONF_REMOVE:
-        if (m) {
-            for (; m + 1 < c->members + c->count; m++)
-                m[0] = m[1]; /* keeps the order: it is shown to people */
-            c->count--;
+        if (pos < count) {
+            for (; pos + 1 < count; pos++)
+                members[pos] = members[pos + 1]; /* keeps the order: it is shown to people */
+            count--;
         }
         break;
     case RAFT_CONF_UPDATE:
         break;
     }
+    return count;
 }
 
 /* --- the log moves ----------------------------------------------------------------------------- */
@@ -121,7 +123,7 @@ void raft_conf_joined(struct raft *r, const struct entry *e)
     if (change.op == RAFT_CONF_UPDATE)
         return;
     r->config_prev = r->config;
-    config_change(&r->config, &change);
+    r->config.count = raft_conf_apply(r->config.members, r->config.count, &change);
     r->config.index = e->index;
     raft_lead_members_changed(r);
 }

@@ -77,6 +77,10 @@ static void tally(struct raft *r)
     for (size_t i = 0; i < r->config.count; i++)
         voters += !r->config.members[i].learner;
     if (votes_of(r, true) >= quorum) {
+        /* Not before our term is on disk, even if the others suffice: after a crash we would ask for the same term
+         * again, get it again from those who gave it, and lead it twice with different entries. */
+        if (r->vote_seq > 0)
+            return;
         if (r->role == RAFT_PRECANDIDATE)
             become_candidate(r, false);
         else
@@ -98,10 +102,19 @@ static void become_precandidate(struct raft *r)
     tally(r);
 }
 
+/* Also who reads of its own removal, until that is committed: the others may need its log to commit it (thesis
+ * 4.2.2, figure 4.6). It asks for votes then, and does not count its own. */
+static bool may_campaign(const struct raft *r)
+{
+    return !r->stopping &&
+           (raft_config_is_voter(&r->config, r->conf.id) ||
+            (r->config.index > r->commit && raft_config_is_voter(&r->config_prev, r->conf.id)));
+}
+
 /* A transfer skips pre-vote: the leader itself wants us to disturb it (thesis 3.10). */
 void raft_elect_campaign(struct raft *r, bool transfer)
 {
-    if (!raft_config_is_voter(&r->config, r->conf.id) || r->stopping)
+    if (!may_campaign(r))
         return;
     must(r->role != RAFT_LEADER);
     if (r->conf.pre_vote && !transfer)

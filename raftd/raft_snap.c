@@ -30,7 +30,7 @@ void raft_snap_sent(struct raft *r, uint64_t member, uint64_t index, bool ok)
  * has applied is committed, whether we still knew that or not (commit is not on disk). */
 void raft_snap_applied(struct raft *r, uint64_t applied, uint64_t durable)
 {
-    uint64_t keep = r->config.count > 1 ? RAFT_KEEP_ENTRIES : 0;
+    uint64_t keep = r->config.count > 1 ? r->conf.keep_entries : 0;
 
     raft_commit_to(r, applied);
     r->applied = MIN(MAX(applied, r->log.first - 1), r->commit);
