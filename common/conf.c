@@ -102,6 +102,10 @@ const char *conf_nearest_key(const char *word)
 
     if (word_len == 0 || word_len > KEY_BYTES_MAX)
         return NULL;
+    for (size_t i = 0; i < ARRAY_LEN(keys) && word_len > 3; i++) {
+        if (strstr(keys[i].name, word) != NULL) /* "heartbeat": half of the name, spelt right */
+            return keys[i].name;
+    }
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         size_t changes = distance(word, keys[i].name);
         if (changes < least) {
@@ -195,6 +199,13 @@ static void add_range(struct buf *out, const struct key *k)
             buf_printf(out, "%" PRIu64, k->max);
     }
     buf_add_byte(out, ')');
+}
+
+static int out_of_range(const struct key *k, const char *value, struct buf *why)
+{
+    buf_printf(why, "\"%s\" is out of range", value);
+    add_range(why, k);
+    return E_INVALID;
 }
 
 static int bad_value(const struct key *k, const char *value, struct buf *why)
@@ -336,8 +347,10 @@ static int set_number(const struct key *k, uint64_t *member, const char *value, 
     uint64_t number;
     bool good = k->type == KEY_DUR ? conf_parse_duration(value, &number) == OK : parse_u64(value, &number);
 
-    if (!good || number < k->min || number > k->max)
+    if (!good)
         return bad_value(k, value, why);
+    if (number < k->min || number > k->max)
+        return out_of_range(k, value, why);
     *member = number;
     return OK;
 }
@@ -346,8 +359,10 @@ static int set_integer(const struct key *k, int64_t *member, const char *value, 
 {
     int64_t number;
 
-    if (!parse_i64(value, &number) || number < (int64_t)k->min || number > (int64_t)k->max)
+    if (!parse_i64(value, &number))
         return bad_value(k, value, why);
+    if (number < (int64_t)k->min || number > (int64_t)k->max)
+        return out_of_range(k, value, why);
     *member = number;
     return OK;
 }
@@ -625,7 +640,7 @@ int conf_read_env(struct conf *c, char *const envp[], struct buf *why)
 {
     int result = OK;
 
-    for (; *envp != NULL; envp++) {
+    for (; envp != NULL && *envp != NULL; envp++) { /* environ is NULL after clearenv() */
         const char *equal = strchr(*envp, '=');
         if (equal == NULL || strncmp(*envp, ENV_PREFIX, strlen(ENV_PREFIX)) != 0)
             continue;

@@ -128,6 +128,15 @@ void histogram_observe_us(struct histogram *h, uint64_t us)
     histogram_observe(h, us);
 }
 
+/* 1e-6 is not a binary fraction: rounded to 15 digits, so that 1000 us are 0.001 and not 0.00099999999999999. */
+static double scaled(uint64_t value, double scale)
+{
+    char text[40];
+
+    snprintf(text, sizeof(text), "%.15g", (double)value * scale);
+    return strtod(text, NULL);
+}
+
 /* One name_bucket line; le stands behind the other labels, as in Prometheus' own libraries. */
 static void add_bucket(struct buf *b, const char *name, const char *labels, double bound, uint64_t count)
 {
@@ -147,17 +156,14 @@ void histogram_render(struct buf *b, const char *name, const char *labels, const
 
     for (uint32_t k = 0; k < h->bucket_count; k++) {
         total += counter_read(&h->counts[k]);
-        /* Rounded to 12 digits: 1e-6 is not a binary fraction, and 0.001 must not become 0.00099999. */
-        char text[40];
-        snprintf(text, sizeof(text), "%.12g", (double)(h->start << k) * h->scale);
-        add_bucket(b, name, labels, strtod(text, NULL), total);
+        add_bucket(b, name, labels, scaled(h->start << k, h->scale), total);
     }
     total += counter_read(&h->counts[h->bucket_count]);
     add_bucket(b, name, labels, INFINITY, total);
 
     char *sum_name = xasprintf("%s_sum", name), *count_name = xasprintf("%s_count", name);
 
-    metrics_double(b, sum_name, labels, (double)sum * h->scale);
+    metrics_double(b, sum_name, labels, scaled(sum, h->scale));
     metrics_u64(b, count_name, labels, total);
     free(sum_name);
     free(count_name);
