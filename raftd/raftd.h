@@ -1,0 +1,79 @@
+/* raftd - one consensus daemon: what its files share. Prototypes are grouped by file. */
+#ifndef RAFTD_RAFTD_H
+#define RAFTD_RAFTD_H
+
+#include "common/conf.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "proto/link.h"
+#include "proto/names.h"
+#include "raftd/members.h"
+#include "raftd/raft.h"
+#include "raftd/turn.h"
+#include "raftd/wal.h"
+
+#define RAFTD_SLOTS (GATEWAY_SLOTS + 1) /* slot 0 is stored */
+
+/* STATUS frames that wait for stored, and how long. Beyond: refused, the gateway then tells what it can. */
+#define STATUS_WAIT_MAX 256
+#define STATUS_WAIT_MS 2000
+/* How much larger than a request its command may be: the envelope, with a user name. */
+#define COMMAND_OVERHEAD_BYTES ((size_t)4096)
+/* Entries kept in memory after they were applied; the rest is read from the log when asked for. */
+#define RAFT_CACHE_BYTES (4 * MIB)
+#define RAFT_APPEND_BYTES (1 * MIB)
+#define RAFT_INFLIGHT_BYTES (8 * MIB)
+/* An orderly end takes no longer, whatever the peers do. */
+#define STOP_MS_MAX 5000
+
+struct status_wait {
+    unsigned slot;
+    uint64_t req, what;
+    uint64_t until_ms;
+};
+
+struct raftd {
+    struct conf conf;
+    struct loop *loop;
+    struct loop_timer *timer;
+    struct loop_wake *wal_wake;
+    struct wal *wal;
+    struct raft *raft;
+    struct turn *turn;
+    struct link *links[RAFTD_SLOTS];
+
+    uint64_t cluster_id, member_id;
+    uint64_t instance;       /* random, of this run */
+    struct members members;  /* as of the committed entries */
+    bool publish_due;        /* our attributes in it may be old */
+    uint64_t publish_index;  /* last entry of the log when the change was proposed */
+    bool tell[RAFTD_SLOTS];  /* this link is owed LEAD, or LEADER and MEMBERs */
+
+    struct status_wait status[STATUS_WAIT_MAX];
+    size_t status_count;
+
+    bool stopping;
+    uint64_t stop_until_ms;
+    uint64_t conf_rejected; /* committed changes that the table refused: always 0 */
+    struct log_limit behind_limit;
+};
+
+/* in.c: every frame raftd receives */
+extern const struct link_ops in_ops; /* arg: struct raftd */
+
+/* out.c: every frame raftd sends, and what else turn.c wants done */
+extern const struct turn_ops out_ops; /* arg: struct raftd */
+void out_tell(struct raftd *d);       /* pays what d->tell owes */
+void out_tell_all(struct raftd *d);   /* owes it to every link */
+void out_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t what); /* now, or when stored is back */
+void out_status_expire(struct raftd *d, uint64_t now_ms);
+bool out_stored_is_up(const struct raftd *d);
+
+/* facts.c: what raftd adds to /metrics */
+void facts_render(const struct raftd *d, struct buf *out);
+
+/* start.c: log and identity -> core */
+void start_log(struct raftd *d, const char *dir); /* fatal if it cannot */
+void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms);
+
+#endif

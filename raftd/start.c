@@ -1,0 +1,170 @@
+/* start - from what is on disk to a running core: opens or makes the log, and replays the membership.
+ * Called by main.c once. An existing log says who we are; the initial-* keys then mean nothing, as in etcd. */
+#include "raftd/raftd.h"
+
+#include <inttypes.h>
+
+#include "common/err.h"
+#include "common/mem.h"
+#include "common/rand.h"
+#include "raftd/boot.h"
+
+static void start_alone_check(size_t member_count)
+{
+    if (member_count > 1)
+        fatalx("raftd: the cluster has %zu members; this version runs clusters of one member, set initial-cluster to this "
+               "member alone",
+               member_count);
+}
+
+static struct wal *start_new(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
+{
+    struct boot boot;
+    struct buf why = BUF_INIT, table = BUF_INIT;
+
+    if (slice_eq(slice_str(d->conf.initial_cluster_state), SLICE_LIT("existing")))
+        fatalx("raftd: initial-cluster-state is existing, but there is no log in %s, and this version cannot join a running cluster",
+               wc->dir);
+    if (boot_identity(&d->conf, &boot, &why) != 0)
+        fatalx("raftd: %.*s", (int)why.len, (const char *)why.data);
+    start_alone_check(boot.members.count);
+    members_encode(&boot.members, &table);
+    *found = (struct wal_found){
+        .cluster_id = boot.cluster_id,
+        .member_id = boot.member_id,
+        .first_index = 1,
+        .members = buf_slice(&table),
+    };
+    log_info("raftd: new member %" PRIx64 " of new cluster %" PRIx64, boot.member_id, boot.cluster_id);
+    struct wal *w = wal_create(wc, found);
+    found->members = SLICE_EMPTY;
+    buf_fini(&table);
+    buf_fini(&why);
+    d->members = boot.members;
+    return w;
+}
+
+static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
+{
+    struct buf why = BUF_INIT;
+    struct wal *w = wal_open(wc, found, &why);
+
+    if (!w)
+        fatalx("wal: refused, nothing was changed: %.*s", (int)why.len, (const char *)why.data);
+    buf_fini(&why);
+    if (members_decode(found->members, &d->members) != 0)
+        fatalx("wal: %s: membership as of entry %" PRIu64 " cannot be read", wc->dir, found->members_at);
+    return w;
+}
+
+static void wal_notify_cb(void *arg)
+{
+    struct raftd *d = arg;
+
+    loop_wake(d->wal_wake);
+}
+
+void start_log(struct raftd *d, const char *dir)
+{
+    struct wal_found found;
+    struct wal_conf wc = {.dir = dir, .segment_bytes = d->conf.wal_segment_bytes / 4096 * 4096,
+                          .no_fsync = d->conf.unsafe_no_fsync, .notify = wal_notify_cb, .arg = d};
+
+    if (wc.no_fsync)
+        log_warnx("wal: unsafe-no-fsync: a power cut loses acknowledged writes");
+    d->wal = wal_exists(dir) ? start_old(d, &wc, &found) : start_new(d, &wc, &found);
+    d->cluster_id = found.cluster_id;
+    d->member_id = found.member_id;
+    start_core(d, &found, loop_now_ms(d->loop));
+    log_info("raftd: member %" PRIx64 " of cluster %" PRIx64 ", term %" PRIu64 ", entries %" PRIu64 "..%" PRIu64
+             " in %zu segments, at least %" PRIu64 " committed",
+             d->member_id, d->cluster_id, found.term, found.first_index, found.last_index, found.segment_count, found.commit);
+}
+
+/* A committed change updates the table that is shown; one that may still be cut waits in the turn. Either way the
+ * core's membership has it: a change counts from the moment it is in the log (thesis 4.1). */
+static void conf_replay(struct raftd *d, struct members *core, uint64_t index, uint64_t commit, struct entry *e)
+{
+    struct raft_conf_change change;
+
+    if (raft_conf_decode(entry_data(e), &change) != 0)
+        fatalx("wal: entry %" PRIu64 " is not a change of membership", index);
+    members_apply(core, &change);
+    if (index <= commit) {
+        members_apply(&d->members, &change);
+        entry_unref(e);
+    } else {
+        turn_conf_pending(d->turn, e);
+    }
+}
+
+void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
+{
+    struct raft_member now[RAFT_MEMBERS_MAX], before[RAFT_MEMBERS_MAX];
+    struct members core = {0};
+    struct buf table = BUF_INIT;
+    struct entry *changes[RAFT_MSG_ENTRIES_MAX];
+    size_t change_count = 0;
+    struct raft_start start = {
+        .term = found->term,
+        .vote = found->vote,
+        .first_index = found->first_index,
+        .first_prev_term = found->prev_term,
+        .last_index = found->last_index,
+        .last_term = found->last_term,
+        .commit = found->commit,
+        .conf_index = found->members_at,
+        .prev_conf_index = found->members_at,
+        .members = now,
+        .prev_members = before,
+    };
+    struct raft_conf rc = {
+        .id = d->member_id,
+        .seed = rand_system_u64(),
+        .election_ms = (uint32_t)d->conf.election_timeout_ms,
+        .heartbeat_ms = (uint32_t)d->conf.heartbeat_interval_ms,
+        .pre_vote = d->conf.pre_vote,
+        .check_quorum = true,
+        .append_bytes_max = RAFT_APPEND_BYTES,
+        .inflight_bytes_max = RAFT_INFLIGHT_BYTES,
+        .cache_bytes_max = RAFT_CACHE_BYTES,
+        .uncommitted_bytes_max = PROPOSAL_BYTES_MAX,
+        .storage = {.term = wal_term, .entries = wal_entries, .arg = d->wal},
+    };
+    struct turn_conf tc = {
+        .wait_ms = REQUEST_TIMEOUT_BASE_MS + 2 * d->conf.election_timeout_ms,
+        .backlog_max = APPLY_BACKLOG_ENTRIES_MAX,
+        .apply_bytes_max = APPLY_INFLIGHT_BYTES_MAX,
+        .wait_bytes_max = PROPOSAL_BYTES_MAX,
+        .wait_count_max = PENDING_REQUESTS_MAX,
+    };
+
+    /* The core wants the members as of the last entry, and one change back: first the core's table, then the turn. */
+    members_encode(&d->members, &table);
+    if (members_decode(buf_slice(&table), &core) != 0)
+        must(!"what was encoded can be decoded");
+    start.member_count = start.prev_member_count = members_raft(&core, now);
+    members_raft(&core, before);
+    for (uint64_t i = wal_find_kind(d->wal, found->members_at + 1, ENTRY_CONF); i > 0; i = wal_find_kind(d->wal, i + 1, ENTRY_CONF)) {
+        struct raft_conf_change change;
+
+        if (change_count == ARRAY_LEN(changes))
+            fatalx("wal: more than %zu changes of membership since entry %" PRIu64, ARRAY_LEN(changes), found->members_at);
+        if (wal_entries(d->wal, i, i, SIZE_MAX, &changes[change_count]) != 1)
+            must(!"an entry of the log can be read");
+        start.prev_member_count = members_raft(&core, before);
+        start.prev_conf_index = start.conf_index;
+        if (raft_conf_decode(entry_data(changes[change_count]), &change) == 0)
+            members_apply(&core, &change);
+        start.member_count = members_raft(&core, now);
+        start.conf_index = i;
+        change_count++;
+    }
+    start_alone_check(start.member_count);
+    d->raft = raft_new(&rc, &start, now_ms);
+    d->turn = turn_new(d->raft, &out_ops, d, &tc, now_ms);
+    for (size_t i = 0; i < change_count; i++)
+        conf_replay(d, &core, changes[i]->index, found->commit, changes[i]);
+    members_fini(&core);
+    buf_fini(&table);
+}

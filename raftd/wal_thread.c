@@ -1,0 +1,439 @@
+/* wal_thread - see wal_thread.h. The loop's thread hands over a job, sleeps in its poll, and is woken by notify.
+ *
+ * Why zeros are written and not only allocated: on ext4 and xfs the first write to an allocated block changes
+ * the file's map, and each fdatasync would have to commit the journal too. Zeroing goes in pieces, each synced,
+ * so that a sync of the log never queues behind 64 MiB of them.
+ *
+ * When the disk is full: making the spare fails, no_space is raised, proposals are refused by turn.c. What
+ * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The preparer tries
+ * again every second, reserve first, and lowers the flag when both exist. */
+#include "raftd/wal_thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/metrics.h"
+
+#define SPARE_NAME "spare"
+#define SPARE_TMP "spare.tmp"
+#define RESERVE_NAME "reserve"
+#define RESERVE_TMP "reserve.tmp"
+#define ZERO_PIECE ((size_t)1 << 20)
+#define NO_SPACE_RETRY_S 1
+#define RETIRED_MAX 1024 /* segments waiting to be removed; the preparer is never that far behind */
+
+struct wal_writer {
+    struct wal_writer_conf conf;
+    pthread_t writer, preparer;
+    pthread_mutex_t lock; /* guards all up to `no_space` */
+    pthread_cond_t work;  /* to the writer: a job, or stop */
+    pthread_cond_t prepare; /* to the preparer: something wanted, or stop */
+    pthread_cond_t done;  /* from both */
+    struct wal_job *job;  /* NULL: none */
+    bool job_done;
+    bool stop;
+    bool want_spare, have_spare, have_reserve;
+    uint64_t retired[RETIRED_MAX];
+    size_t retired_count;
+    bool no_space; /* atomic */
+
+    struct histogram sync_us, write_us; /* written by the writer only */
+    uint64_t bytes;
+};
+
+void wal_segment_name(char name[WAL_NAME_BYTES], uint64_t number)
+{
+    snprintf(name, WAL_NAME_BYTES, "%016" PRIx64 ".wal", number);
+}
+
+void wal_sync_fd(int fd, bool no_fsync, const char *name)
+{
+    if (!no_fsync && fdatasync(fd) != 0)
+        fatal("wal: fdatasync of %s", name);
+}
+
+static void dir_sync(const struct wal_writer *wr)
+{
+    if (!wr->conf.no_fsync && fsync(wr->conf.dirfd) != 0)
+        fatal("wal: fsync of the directory");
+}
+
+/* 0 or errno. */
+static int zeros_write(int fd, uint64_t from, uint64_t to, bool sync)
+{
+    void *zeros = xcalloc(1, ZERO_PIECE);
+    int err = 0;
+
+    while (from < to && !err) {
+        ssize_t n = pwrite(fd, zeros, (size_t)MIN(to - from, (uint64_t)ZERO_PIECE), (off_t)from);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            err = n < 0 ? errno : EIO;
+        else
+            from += (uint64_t)n;
+        if (!err && sync && fdatasync(fd) != 0)
+            err = errno;
+    }
+    free(zeros);
+    return err;
+}
+
+void wal_pwrite_zeros(int fd, uint64_t from, uint64_t to, const char *name)
+{
+    errno = zeros_write(fd, from, to, false);
+    if (errno)
+        fatal("wal: write of %s", name);
+}
+
+/* --- the preparer ------------------------------------------------------------------------------- */
+
+static bool is_full(int err)
+{
+    return err == ENOSPC || err == EDQUOT || err == EFBIG;
+}
+
+/* Makes tmp a file of segment_bytes and gives it its name. False: no space. */
+static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, bool zeroed)
+{
+    int fd = openat(wr->conf.dirfd, tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int err;
+
+    if (fd < 0) {
+        if (is_full(errno))
+            return false;
+        fatal("wal: open of %s", tmp);
+    }
+    /* Allocation tells about a full disk before 64 MiB were written. Where it is not supported, writing tells. */
+    err = posix_fallocate(fd, 0, (off_t)wr->conf.segment_bytes);
+    if (err == EOPNOTSUPP || err == EINVAL)
+        err = zeros_write(fd, 0, wr->conf.segment_bytes, false);
+    if (!err && zeroed)
+        err = zeros_write(fd, 0, wr->conf.segment_bytes, !wr->conf.no_fsync);
+    if (!err && ftruncate(fd, (off_t)wr->conf.segment_bytes) != 0)
+        err = errno;
+    if (is_full(err)) {
+        unlinkat(wr->conf.dirfd, tmp, 0);
+        close(fd);
+        return false;
+    }
+    errno = err;
+    if (err || (!wr->conf.no_fsync && fsync(fd) != 0) || renameat(wr->conf.dirfd, tmp, wr->conf.dirfd, name) != 0)
+        fatal("wal: making %s", name);
+    close(fd);
+    dir_sync(wr);
+    return true;
+}
+
+/* A retired segment becomes the raw material of the spare, which costs no new blocks; or it goes. */
+static void segment_retire(struct wal_writer *wr, uint64_t number, bool reuse)
+{
+    char name[WAL_NAME_BYTES];
+
+    wal_segment_name(name, number);
+    if (reuse ? renameat(wr->conf.dirfd, name, wr->conf.dirfd, SPARE_TMP) : unlinkat(wr->conf.dirfd, name, 0))
+        fatal("wal: removal of %s", name);
+    /* In order, and each one known to be gone before the next: what is left never has a gap. */
+    dir_sync(wr);
+    log_debug("wal: segment %" PRIx64 " %s", number, reuse ? "recycled" : "removed");
+}
+
+static void no_space_set(struct wal_writer *wr, bool full)
+{
+    if (__atomic_exchange_n(&wr->no_space, full, __ATOMIC_RELAXED) == full)
+        return;
+    if (full)
+        log_warnx("wal: no space for the next segment: proposals are refused until there is");
+    else
+        log_info("wal: there is space again");
+}
+
+static void *preparer_run(void *arg)
+{
+    struct wal_writer *wr = arg;
+    bool full = false;
+
+    pthread_mutex_lock(&wr->lock);
+    while (!wr->stop) {
+        if (wr->retired_count > 0) {
+            uint64_t number = wr->retired[0];
+
+            memmove(wr->retired, wr->retired + 1, --wr->retired_count * sizeof(number));
+            bool reuse = !wr->have_spare && !full;
+            wr->want_spare |= reuse;
+            pthread_mutex_unlock(&wr->lock);
+            segment_retire(wr, number, reuse);
+            pthread_mutex_lock(&wr->lock);
+            pthread_cond_broadcast(&wr->done);
+            full = false;
+            if (!reuse)
+                continue;
+        }
+        bool reserve = !wr->have_reserve, spare = wr->want_spare && !wr->have_spare;
+        if (full) {
+            /* A failed attempt: wait, unless a retired segment gives room earlier. */
+            struct timespec until;
+
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_sec += NO_SPACE_RETRY_S;
+            full = false;
+            pthread_cond_timedwait(&wr->prepare, &wr->lock, &until);
+            continue;
+        }
+        if (!reserve && !spare) {
+            pthread_cond_wait(&wr->prepare, &wr->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&wr->lock);
+        bool made = reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false)
+                            : file_make(wr, SPARE_TMP, SPARE_NAME, true);
+        pthread_mutex_lock(&wr->lock);
+        if (made && reserve)
+            wr->have_reserve = true;
+        else if (made)
+            wr->have_spare = true;
+        full = !made;
+        if (full || (wr->have_reserve && (wr->have_spare || !wr->want_spare)))
+            no_space_set(wr, full);
+        pthread_cond_broadcast(&wr->done);
+    }
+    pthread_mutex_unlock(&wr->lock);
+    return NULL;
+}
+
+/* --- the writer --------------------------------------------------------------------------------- */
+
+/* Takes the spare, or the reserve when the disk is full. Returns the name of the file. */
+static const char *segment_take(struct wal_writer *wr)
+{
+    const char *name = NULL;
+
+    pthread_mutex_lock(&wr->lock);
+    wr->want_spare = true;
+    pthread_cond_signal(&wr->prepare);
+    while (!name) {
+        if (wr->have_spare) {
+            wr->have_spare = wr->want_spare = false;
+            name = SPARE_NAME;
+        } else if (wal_writer_no_space(wr)) {
+            if (!wr->have_reserve)
+                fatalx("wal: no space left on device, and the reserved segment is used up");
+            wr->have_reserve = false;
+            name = RESERVE_NAME;
+        } else {
+            pthread_cond_wait(&wr->done, &wr->lock);
+        }
+    }
+    pthread_cond_signal(&wr->prepare);
+    pthread_mutex_unlock(&wr->lock);
+    return name;
+}
+
+static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t count, uint64_t offset)
+{
+    size_t pos = 0;
+
+    while (pos < count) {
+        ssize_t n = pwritev(fd, iov + pos, (int)MIN(count - pos, (size_t)IOV_MAX), (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            fatal("wal: write of the log");
+        counter_add(&wr->bytes, (uint64_t)n);
+        offset += (uint64_t)n;
+        while (pos < count && (size_t)n >= iov[pos].iov_len)
+            n -= (ssize_t)iov[pos++].iov_len;
+        if (n > 0) {
+            iov[pos].iov_base = (uint8_t *)iov[pos].iov_base + n;
+            iov[pos].iov_len -= (size_t)n;
+        }
+    }
+}
+
+/* The head batch is durable before the file gets its name: a segment with a bad head is damaged, never torn. */
+static void segment_roll(struct wal_writer *wr, struct wal_job *job)
+{
+    char name[WAL_NAME_BYTES];
+    const char *from = segment_take(wr);
+    int fd = openat(wr->conf.dirfd, from, O_RDWR | O_CLOEXEC);
+    struct iovec head = {job->head.data, job->head.len};
+
+    if (fd < 0)
+        fatal("wal: open of %s", from);
+    wal_segment_name(name, job->number);
+    if (job->size > wr->conf.segment_bytes)
+        wal_pwrite_zeros(fd, wr->conf.segment_bytes, job->size, name);
+    all_written(wr, fd, &head, 1, 0);
+    wal_sync_fd(fd, wr->conf.no_fsync, name);
+    if (renameat(wr->conf.dirfd, from, wr->conf.dirfd, name) != 0)
+        fatal("wal: rename of %s to %s", from, name);
+    dir_sync(wr);
+    job->fd = fd;
+    log_debug("wal: segment %" PRIx64 " begins", job->number);
+}
+
+static void job_run(struct wal_writer *wr, struct wal_job *job)
+{
+    if (job->roll)
+        segment_roll(wr, job);
+
+    uint64_t start = clock_now_us();
+    all_written(wr, job->fd, job->iov, job->iov_count, job->offset);
+    uint64_t written = clock_now_us();
+    histogram_observe_us(&wr->write_us, written - start);
+    if (!wr->conf.no_fsync) {
+        wal_sync_fd(job->fd, false, "the log");
+        histogram_observe_us(&wr->sync_us, clock_now_us() - written);
+    }
+}
+
+static void *writer_run(void *arg)
+{
+    struct wal_writer *wr = arg;
+
+    pthread_mutex_lock(&wr->lock);
+    while (true) {
+        if (wr->job && !wr->job_done) {
+            struct wal_job *job = wr->job;
+
+            pthread_mutex_unlock(&wr->lock);
+            job_run(wr, job);
+            pthread_mutex_lock(&wr->lock);
+            wr->job_done = true;
+            if (job->offset + job->bytes > job->size / 2 && !wr->have_spare && !wr->want_spare) {
+                wr->want_spare = true;
+                pthread_cond_signal(&wr->prepare);
+            }
+            pthread_cond_broadcast(&wr->done);
+            if (wr->conf.notify) {
+                pthread_mutex_unlock(&wr->lock);
+                wr->conf.notify(wr->conf.arg);
+                pthread_mutex_lock(&wr->lock);
+            }
+        } else if (wr->stop) {
+            break;
+        } else {
+            pthread_cond_wait(&wr->work, &wr->lock);
+        }
+    }
+    pthread_mutex_unlock(&wr->lock);
+    return NULL;
+}
+
+/* --- what wal.c calls --------------------------------------------------------------------------- */
+
+struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf)
+{
+    struct wal_writer *wr = xcalloc(1, sizeof(*wr));
+    sigset_t all, before;
+
+    wr->conf = *conf;
+    /* etcd's buckets of etcd_disk_wal_fsync_duration_seconds. */
+    histogram_init(&wr->sync_us, 1000, 14);
+    histogram_init(&wr->write_us, 1000, 14);
+    unlinkat(conf->dirfd, SPARE_NAME, 0);
+    unlinkat(conf->dirfd, SPARE_TMP, 0);
+    unlinkat(conf->dirfd, RESERVE_TMP, 0);
+    wr->have_reserve = faccessat(conf->dirfd, RESERVE_NAME, F_OK, 0) == 0;
+    pthread_mutex_init(&wr->lock, NULL);
+    pthread_cond_init(&wr->work, NULL);
+    pthread_cond_init(&wr->prepare, NULL);
+    pthread_cond_init(&wr->done, NULL);
+    /* Signals belong to the loop's thread. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&wr->writer, NULL, writer_run, wr) != 0 ||
+        pthread_create(&wr->preparer, NULL, preparer_run, wr) != 0)
+        fatalx("wal: cannot start a thread");
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return wr;
+}
+
+void wal_writer_free(struct wal_writer *wr)
+{
+    pthread_mutex_lock(&wr->lock);
+    must(!wr->job);
+    wr->stop = true;
+    pthread_cond_broadcast(&wr->work);
+    pthread_cond_broadcast(&wr->prepare);
+    pthread_mutex_unlock(&wr->lock);
+    pthread_join(wr->writer, NULL);
+    pthread_join(wr->preparer, NULL);
+    pthread_cond_destroy(&wr->work);
+    pthread_cond_destroy(&wr->prepare);
+    pthread_cond_destroy(&wr->done);
+    pthread_mutex_destroy(&wr->lock);
+    free(wr);
+}
+
+void wal_writer_start(struct wal_writer *wr, struct wal_job *job)
+{
+    pthread_mutex_lock(&wr->lock);
+    must(!wr->job);
+    wr->job = job;
+    wr->job_done = false;
+    pthread_cond_signal(&wr->work);
+    pthread_mutex_unlock(&wr->lock);
+}
+
+bool wal_writer_done(struct wal_writer *wr)
+{
+    pthread_mutex_lock(&wr->lock);
+    bool done = wr->job && wr->job_done;
+    if (done)
+        wr->job = NULL;
+    pthread_mutex_unlock(&wr->lock);
+    return done;
+}
+
+void wal_writer_wait(struct wal_writer *wr)
+{
+    pthread_mutex_lock(&wr->lock);
+    while (wr->job && !wr->job_done)
+        pthread_cond_wait(&wr->done, &wr->lock);
+    pthread_mutex_unlock(&wr->lock);
+}
+
+void wal_writer_retire(struct wal_writer *wr, uint64_t number)
+{
+    pthread_mutex_lock(&wr->lock);
+    while (wr->retired_count == RETIRED_MAX)
+        pthread_cond_wait(&wr->done, &wr->lock);
+    wr->retired[wr->retired_count++] = number;
+    pthread_cond_signal(&wr->prepare);
+    pthread_mutex_unlock(&wr->lock);
+}
+
+bool wal_writer_no_space(const struct wal_writer *wr)
+{
+    return __atomic_load_n(&wr->no_space, __ATOMIC_RELAXED);
+}
+
+const struct histogram *wal_writer_sync_us(const struct wal_writer *wr)
+{
+    return &wr->sync_us;
+}
+
+const struct histogram *wal_writer_write_us(const struct wal_writer *wr)
+{
+    return &wr->write_us;
+}
+
+uint64_t wal_writer_bytes(const struct wal_writer *wr)
+{
+    return counter_read(&wr->bytes);
+}
