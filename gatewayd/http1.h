@@ -33,12 +33,19 @@ struct http1_request {
 int http1_parse_head(struct slice bytes, struct http1_request *r);
 
 /* --- httpapi.c: what is served --- */
-/* Begins to answer; http1_respond is called now or later, unless http1_free comes first (then httpapi_cancel). */
+/* Begins to answer: http1_respond is called now or later. What is kept until then is in the connection: */
+struct http1_answer {
+    uint64_t req;      /* the pending request it needs; 0: none. Cancelled by http1_free */
+    bool serializable; /* /health?serializable=true */
+    bool no_space_is_fine;
+    bool corrupt_is_fine;
+    struct buf text;   /* gathered so far */
+};
 void httpapi_handle(struct gatewayd *g, struct http1 *h, const struct http1_request *r);
-void httpapi_cancel(struct gatewayd *g, uint64_t req);
-void http1_respond(struct http1 *h, int status, const char *content_type, struct slice body);
-void http1_wait_for(struct http1 *h, uint64_t req); /* the pending request that the answer needs; 0: none */
+struct http1_answer *http1_answer_of(struct http1 *h);
 struct gatewayd *http1_gateway(struct http1 *h);
+void http1_respond(struct http1 *h, int status, const char *content_type, struct slice body);
+/* Is `name=value` one of the query's parts? */
 bool http1_query_has(struct slice query, const char *name, const char *value);
 
 #endif
