@@ -52,6 +52,13 @@
     X(STR, user, "user", "", 0, 0, "when started as root, run as this user") \
     X(STR, log_level, "log-level", "info", 0, 0, "error, warn, info, debug or trace")
 
+enum {
+#define CONF_POS(type, member, key, def, min, max, help) CONF_POS_##member,
+    CONF_KEYS(CONF_POS)
+#undef CONF_POS
+    CONF_KEY_COUNT
+};
+
 struct conf {
 #define CONF_TYPE_STR const char *
 #define CONF_TYPE_U64 uint64_t
@@ -83,9 +90,10 @@ int conf_check_bootstrap(const struct conf *c, struct buf *why);
 void conf_print_help(const char *program); /* --help: the table, on stdout */
 void conf_show(const struct conf *c, struct buf *out); /* every key with its value, as lines of a file */
 
-/* The key of the table that is spelt most like word; NULL if none is near. Is key one of the table, is it a BOOL? */
+/* The key of the table that is spelt most like word; NULL if none is near. */
 const char *conf_nearest_key(const char *word);
 bool conf_has_key(const char *key);
+size_t conf_key_pos(const char *key); /* its place in the table; CONF_KEY_COUNT if it is not there */
 bool conf_is_bool(const char *key);
 
 /* --- values (conf_parse.c) ---------------------------------------------------------------------- */

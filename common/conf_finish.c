@@ -27,10 +27,9 @@ static int check_timing(const struct conf *c, struct buf *why)
 {
     if (c->election_timeout_ms >= 5 * c->heartbeat_interval_ms)
         return OK;
-    buf_printf(why,
-               "--election-timeout[%" PRIu64 "ms] should be at least as 5 times as --heartbeat-interval[%" PRIu64
-               "ms]\n",
-               c->election_timeout_ms, c->heartbeat_interval_ms);
+    buf_printf(
+        why, "--election-timeout[%" PRIu64 "ms] should be at least as 5 times as --heartbeat-interval[%" PRIu64 "ms]\n",
+        c->election_timeout_ms, c->heartbeat_interval_ms);
     return E_INVALID;
 }
 
@@ -92,8 +91,10 @@ static int check_ipc_path(const char *key, const char *url, struct buf *why)
 
     if (strncmp(url, "ipc://", strlen("ipc://")) != 0 || strlen(url + strlen("ipc://")) <= path_max)
         return OK;
-    buf_printf(why, "%s: the path in %s is longer than the %zu bytes that a socket's name has room for: "
-               "choose a shorter run-dir\n", key, url, path_max);
+    buf_printf(why,
+               "%s: the path in %s is longer than the %zu bytes that a socket's name has room for: "
+               "choose a shorter run-dir\n",
+               key, url, path_max);
     return E_INVALID;
 }
 

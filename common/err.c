@@ -7,10 +7,9 @@ struct err_row {
     int grpc_status;
 };
 
-static const struct err_row rows[ERR_NUMBER_COUNT] = {
-    {"OK", "ok", 0},
+static const struct err_row rows[ERR_NUMBER_COUNT] = {{"OK", "ok", 0},
 #define ERR_ROW(name, status, text) {#name, text, status},
-    ERRORS(ERR_ROW)
+                                                      ERRORS(ERR_ROW)
 #undef ERR_ROW
 };
 

@@ -1,7 +1,7 @@
 /* file - writing so that it is there after a crash.
- * A rename is durable only when the directory is synced, a new file's bytes only when the file is: file_replace does both in
- * the order that leaves either the old or the new content, never a mixture. A failed sync is reported, never tried again:
- * the kernel may already have dropped the pages (callers end the process). */
+ * A rename is durable only when the directory is synced, a new file's bytes only when the file is: file_replace does
+ * both in the order that leaves either the old or the new content, never a mixture. A failed sync is reported, never
+ * tried again: the kernel may already have dropped the pages (callers end the process). */
 #include "common/file.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* metrics - Prometheus text (version 0.0.4) and what a process knows of itself.
- * Format: https://prometheus.io/docs/instrumenting/exposition_formats/; names of process_* as in its client libraries. */
+ * Format: https://prometheus.io/docs/instrumenting/exposition_formats/; names of process_* as in its client libraries.
+ */
 #include "common/metrics.h"
 
 #include <dirent.h>
@@ -171,8 +172,9 @@ void histogram_render(struct buf *b, const char *name, const char *labels, const
 
 /* --- the process ----------------------------------------------------------------------------------- */
 
-/* The numbers of /proc/self/stat from field first on (counted from 1 as in proc(5)) into values. The second field is the
- * program's name in parentheses, which may itself hold blanks and parentheses: counting starts behind the last one. */
+/* The numbers of /proc/self/stat from field first on (counted from 1 as in proc(5)) into values. The second field is
+ * the program's name in parentheses, which may itself hold blanks and parentheses: counting starts behind the last one.
+ */
 static bool read_stat_fields(unsigned first, uint64_t *values, size_t count)
 {
     struct buf text = BUF_INIT;
@@ -252,7 +254,8 @@ void metrics_process(struct buf *b)
 
     process_usage_read(&u);
     if (u.virtual_bytes > 0) {
-        metrics_help(b, "process_cpu_seconds_total", METRICS_COUNTER, "Total user and system CPU time spent in seconds.");
+        metrics_help(b, "process_cpu_seconds_total", METRICS_COUNTER,
+                     "Total user and system CPU time spent in seconds.");
         metrics_double(b, "process_cpu_seconds_total", NULL, u.cpu_seconds);
         metrics_help(b, "process_resident_memory_bytes", METRICS_GAUGE, "Resident memory size in bytes.");
         metrics_u64(b, "process_resident_memory_bytes", NULL, u.resident_bytes);

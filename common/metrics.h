@@ -1,10 +1,10 @@
 /* metrics - numbers for Prometheus: histograms, and the text that all daemons answer /metrics with.
- * A counter or gauge is a plain uint64_t of its owner, rendered by metrics_u64. What one thread writes while another one
- * renders (the WAL thread's sync times) goes through counter_add and counter_read, or is a histogram: those
- * are safe with exactly one writing thread and any number of reading ones, and cost the writer nothing.
+ * A counter or gauge is a plain uint64_t of its owner, rendered by metrics_u64. What one thread writes while another
+ * one renders (the WAL thread's sync times) goes through counter_add and counter_read, or is a histogram: those are
+ * safe with exactly one writing thread and any number of reading ones, and cost the writer nothing.
  *
- * One metric in the text is: metrics_help once, then one metrics_u64/_i64/_double/histogram_render per set of labels. labels is the
- * text between the braces, `action="put",to="1f"`, or NULL; values that come from outside go through
+ * One metric in the text is: metrics_help once, then one metrics_u64/_i64/_double/histogram_render per set of labels.
+ * labels is the text between the braces, `action="put",to="1f"`, or NULL; values that come from outside go through
  * metrics_label, which escapes them. */
 #ifndef COMMON_METRICS_H
 #define COMMON_METRICS_H
@@ -56,7 +56,8 @@ void histogram_observe_us(struct histogram *h, uint64_t us); /* the same; says w
 void histogram_render(struct buf *b, const char *name, const char *labels, const struct histogram *h);
 
 /* process_resident_memory_bytes, process_virtual_memory_bytes, process_cpu_seconds_total, process_open_fds,
- * process_max_fds, process_start_time_seconds with their help lines, from /proc/self. What cannot be read is left out. */
+ * process_max_fds, process_start_time_seconds with their help lines, from /proc/self. What cannot be read is left out.
+ */
 void metrics_process(struct buf *b);
 
 /* The values behind it, for a daemon that adds up its siblings. Zero where /proc says nothing. */

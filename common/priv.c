@@ -1,6 +1,6 @@
-/* priv - giving up rights. The order is the only one that works: groups while still root, then the group, then the user,
- * and a proof at the end that root cannot be had back. Any failure ends the process: a daemon that believes it has no rights
- * and has them is worse than one that does not start. */
+/* priv - giving up rights. The order is the only one that works: groups while still root, then the group, then the
+ * user, and a proof at the end that root cannot be had back. Any failure ends the process: a daemon that believes it
+ * has no rights and has them is worse than one that does not start. */
 #include "common/priv.h"
 
 #include <errno.h>

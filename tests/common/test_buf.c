@@ -16,9 +16,12 @@ Test(slice, order_is_unsigned_bytewise_and_a_prefix_comes_first)
         struct slice a, b;
         int order;
     } cases[] = {
-        {SLICE_EMPTY, SLICE_EMPTY, 0},           {SLICE_EMPTY, SLICE_LIT("a"), -1},
-        {SLICE_LIT("a"), SLICE_LIT("ab"), -1},   {SLICE_LIT("ab"), SLICE_LIT("b"), -1},
-        {SLICE_LIT("\x7f"), SLICE_LIT("\x80"), -1}, {SLICE_LIT("a\0b"), SLICE_LIT("a\0c"), -1},
+        {SLICE_EMPTY, SLICE_EMPTY, 0},
+        {SLICE_EMPTY, SLICE_LIT("a"), -1},
+        {SLICE_LIT("a"), SLICE_LIT("ab"), -1},
+        {SLICE_LIT("ab"), SLICE_LIT("b"), -1},
+        {SLICE_LIT("\x7f"), SLICE_LIT("\x80"), -1},
+        {SLICE_LIT("a\0b"), SLICE_LIT("a\0c"), -1},
         {SLICE_LIT("same"), SLICE_LIT("same"), 0},
     };
 

@@ -208,9 +208,9 @@ Test(conf_bootstrap, a_member_that_is_not_itself_is_refused_in_etcds_words)
     check_bootstrap(PAIRS("name", "n1", "initial-cluster", "n1=http://a:1,n1=http://b:1", "initial-advertise-peer-urls",
                           "http://a:1"),
                     "--initial-cluster has n1=http://b:1 but missing from --initial-advertise-peer-urls=http://a:1\n");
-    check_bootstrap(PAIRS("name", "n1", "initial-cluster", "n1=http://a:1", "initial-advertise-peer-urls",
-                          "http://a:1,http://b:1"),
-                    "--initial-advertise-peer-urls has http://b:1 but missing from --initial-cluster=n1=http://a:1\n");
+    check_bootstrap(
+        PAIRS("name", "n1", "initial-cluster", "n1=http://a:1", "initial-advertise-peer-urls", "http://a:1,http://b:1"),
+        "--initial-advertise-peer-urls has http://b:1 but missing from --initial-cluster=n1=http://a:1\n");
     check_bootstrap(PAIRS("name", "n1", "initial-advertise-peer-urls", "http://a:1,http://a:1"),
                     "initial-cluster: initial cluster has duplicate url http://a:1\n");
 }

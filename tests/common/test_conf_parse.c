@@ -13,9 +13,9 @@ Test(conf_parse, durations_are_those_of_go)
         const char *text;
         uint64_t ms;
     } cases[] = {
-        {"0", 0},        {"0s", 0},           {"100ms", 100},   {"10m", 600000},       {"1h30m", 5400000},
-        {"1.5s", 1500},  {".5s", 500},        {"1.s", 1000},    {"2h0m0.25s", 7200250}, {"3000us", 3},
-        {"3000µs", 3},   {"5000000ns", 5},    {"1h1h", 7200000}, {"0.001s", 1},         {"2562047h", 9223369200000},
+        {"0", 0},         {"0s", 0},        {"100ms", 100},    {"10m", 600000},        {"1h30m", 5400000},
+        {"1.5s", 1500},   {".5s", 500},     {"1.s", 1000},     {"2h0m0.25s", 7200250}, {"3000us", 3},
+        {"3000µs", 3},    {"5000000ns", 5}, {"1h1h", 7200000}, {"0.001s", 1},          {"2562047h", 9223369200000},
         {"1m1ms", 60001},
     };
 
@@ -28,9 +28,29 @@ Test(conf_parse, durations_are_those_of_go)
 
 Test(conf_parse, what_is_no_duration_is_refused)
 {
-    const char *texts[] = {"", " ", "10", "abc", "ms", "10 m", "10m ", "-10m", "+1s", "1d", "1h30", ".s", "1..5s", "1,5s",
-                           "1e3s", "0x10s", "10M", "2562048h", "9223372036854775808ns", "99999999999999999999s",
-                           "100us", "1.5ms", "00"};
+    const char *texts[] = {"",
+                           " ",
+                           "10",
+                           "abc",
+                           "ms",
+                           "10 m",
+                           "10m ",
+                           "-10m",
+                           "+1s",
+                           "1d",
+                           "1h30",
+                           ".s",
+                           "1..5s",
+                           "1,5s",
+                           "1e3s",
+                           "0x10s",
+                           "10M",
+                           "2562048h",
+                           "9223372036854775808ns",
+                           "99999999999999999999s",
+                           "100us",
+                           "1.5ms",
+                           "00"};
 
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         uint64_t ms = 99;
@@ -65,9 +85,9 @@ Test(conf_parse, a_list_of_urls_becomes_its_parts)
     struct conf_url *urls;
     size_t count;
 
-    cr_assert_eq(conf_parse_urls("http://localhost:2379, https://[::1]:65535,unix:///run/x.sock,http://a.b-c:0", &urls,
-                                 &count),
-                 OK);
+    cr_assert_eq(
+        conf_parse_urls("http://localhost:2379, https://[::1]:65535,unix:///run/x.sock,http://a.b-c:0", &urls, &count),
+        OK);
 
     cr_assert_eq(count, 4);
     cr_assert_str_eq(urls[0].scheme, "http");
@@ -107,9 +127,11 @@ Test(conf_parse, wrong_urls_are_refused_with_the_reason)
     check_reason("http://a", false, "URL address does not have the form \"host:port\": http://a");
     check_reason("unix://", false, "unix URL without a path: unix://");
 
-    const char *bad[] = {"http://:1", "http://a:", "http://a:65536", "http://a:-1", "http://a:+1", "http://a:1x",
-                         "http://::1:1", "http://[::1:1", "http://[]:1", "http://[::1]1", "http://u@a:1", "http://a b:1",
-                         "http://", "http://a:1?x", "http://a#:1", "http://a:99999999999999999999", "http://[:1"};
+    const char *bad[] = {"http://:1",   "http://a:",     "http://a:65536", "http://a:-1",
+                         "http://a:+1", "http://a:1x",   "http://::1:1",   "http://[::1:1",
+                         "http://[]:1", "http://[::1]1", "http://u@a:1",   "http://a b:1",
+                         "http://",     "http://a:1?x",  "http://a#:1",    "http://a:99999999999999999999",
+                         "http://[:1"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         char reason[200];
         snprintf(reason, sizeof(reason), "URL address does not have the form \"host:port\": %s", bad[i]);

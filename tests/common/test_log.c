@@ -34,7 +34,8 @@ static void say_one_of_each(void *arg)
 Test(log, levels_above_the_set_one_are_not_said)
 {
     static struct child c;
-    const size_t lines[] = {[LOG_L_ERROR] = 1, [LOG_L_WARN] = 3, [LOG_L_INFO] = 4, [LOG_L_DEBUG] = 5, [LOG_L_TRACE] = 6};
+    const size_t lines[] = {
+        [LOG_L_ERROR] = 1, [LOG_L_WARN] = 3, [LOG_L_INFO] = 4, [LOG_L_DEBUG] = 5, [LOG_L_TRACE] = 6};
 
     for (int level = LOG_L_ERROR; level <= LOG_L_TRACE; level++) {
         enum log_level l = (enum log_level)level;

@@ -155,8 +155,12 @@ Test(metrics, the_process_knows_its_own_numbers)
 
 Test(metrics, all_six_process_metrics_are_rendered_with_their_types)
 {
-    const char *names[] = {"resident_memory_bytes gauge", "virtual_memory_bytes gauge", "cpu_seconds_total counter",
-                           "open_fds gauge", "max_fds gauge", "start_time_seconds gauge"};
+    const char *names[] = {"resident_memory_bytes gauge",
+                           "virtual_memory_bytes gauge",
+                           "cpu_seconds_total counter",
+                           "open_fds gauge",
+                           "max_fds gauge",
+                           "start_time_seconds gauge"};
     struct buf b = BUF_INIT;
 
     metrics_process(&b);

@@ -163,7 +163,8 @@ Test(opt, version_and_help_exit_well)
         child_run(&child, start_daemon, helps[i]);
         cr_assert_eq(child.code, 0);
         cr_assert_not_null(strstr(child.out, "usage: raftd "));
-#define HELP_HAS(type, member, key, def, min, max, text) cr_assert_not_null(strstr(child.out, "  --" key "\n"), "%s", key);
+#define HELP_HAS(type, member, key, def, min, max, text) \
+    cr_assert_not_null(strstr(child.out, "  --" key "\n"), "%s", key);
         CONF_KEYS(HELP_HAS)
 #undef HELP_HAS
     }
@@ -218,9 +219,8 @@ Test(opt, a_wrong_file_or_environment_or_contradiction_ends_with_one)
     check_refused(&both, 1,
                   "raftd: trine.conf line 1: unknown key \"xyzzyxyzzy\"\n"
                   "raftd: environment variable TRINE_GATEWAY_ID: gateway-id: \"0\" is out of range (1..16)\n");
-    check_refused(
-        &timing, 1,
-        "raftd: --election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]\n");
+    check_refused(&timing, 1,
+                  "raftd: --election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]\n");
     check_refused(&listen, 1,
                   "raftd: --advertise-client-urls is required when --listen-client-urls is set explicitly\n");
 }

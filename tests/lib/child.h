@@ -8,8 +8,8 @@
 #define CHILD_TEXT_BYTES_MAX 65536
 
 struct child {
-    int code;   /* exit code; -1 if a signal ended it */
-    int signal; /* 0 if it exited */
+    int code;                       /* exit code; -1 if a signal ended it */
+    int signal;                     /* 0 if it exited */
     char out[CHILD_TEXT_BYTES_MAX]; /* stdout and stderr, cut at the size */
     char err[CHILD_TEXT_BYTES_MAX];
 };
