@@ -104,7 +104,7 @@ $(UNITS): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $$(call testlib,$$
 	$(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
 $(NODE_C): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_proto) $(LIBS_common) -lm
+	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common) -lm
 
 units: $(UNITS)
 nodes: $(NODE_C)

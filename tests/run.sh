@@ -53,7 +53,7 @@ for t in tests/node/test_*.sh; do
     suite "node/$(basename "$t")" "$t" "$b"
 done
 for t in "$b"/tests/node/test_*; do
-    [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && TRINE_BUILD=$b unit "$t"
+    [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && suite "node/$(basename "$t")" env TRINE_BUILD="$b" "$t"
 done
 suite "node/kill_loop.sh (short)" env CYCLES="${CHECK_KILL_CYCLES:-30}" tests/node/kill_loop.sh "$b"
 

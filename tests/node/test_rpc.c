@@ -1,0 +1,420 @@
+/* rpc - what etcdctl cannot say: the quirk list of spec/semantics.md §20, exact codes and texts of §19, over a real node. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "etcd/rpc.pb-c.h"
+#include "proto/api.h"
+#include "proto/pb.h"
+#include "tests/lib/node.h"
+
+static struct node node;
+static struct gclient *client;
+static struct buf request, reply, text;
+
+#define KV "/etcdserverpb.KV/"
+
+static int call_bytes(const char *path, struct slice bytes)
+{
+    int status = gclient_unary(client, path, bytes, &reply, &text, 10000);
+    buf_add_byte(&text, 0);
+    return status;
+}
+
+static int call_built(const char *path)
+{
+    int status = call_bytes(path, buf_slice(&request));
+    buf_reset(&request);
+    return status;
+}
+
+static void expect_error(int line, int status, int wanted, const char *wanted_text)
+{
+    check_note(status == wanted && strcmp((char *)text.data, wanted_text) == 0, __FILE__, line, "error", "wanted %d \"%s\", got %d \"%s\"", wanted,
+               wanted_text, status, (char *)text.data);
+}
+#define EXPECT_ERROR(status, wanted, message) expect_error(__LINE__, status, wanted, message)
+
+static int64_t header_rev(const Etcdserverpb__ResponseHeader *h)
+{
+    return h ? h->revision : -1;
+}
+
+static int64_t put(const char *key, const char *value)
+{
+    api_encode_put(&request, &(struct api_put){.key = slice_str(key), .value = slice_str(value)});
+    if (!CHECK(call_built(KV "Put") == 0, "%s", (char *)text.data))
+        return -1;
+    Etcdserverpb__PutResponse *r = etcdserverpb__put_response__unpack(NULL, reply.len, reply.data);
+    int64_t rev = r ? header_rev(r->header) : -1;
+    CHECK(r && r->header->cluster_id && r->header->member_id && r->header->raft_term, "the header is full");
+    etcdserverpb__put_response__free_unpacked(r, NULL);
+    return rev;
+}
+
+static Etcdserverpb__RangeResponse *range(const struct api_range *m)
+{
+    api_encode_range(&request, m);
+    if (!CHECK(call_built(KV "Range") == 0, "%s", (char *)text.data))
+        return NULL;
+    return etcdserverpb__range_response__unpack(NULL, reply.len, reply.data);
+}
+
+static void range_free(Etcdserverpb__RangeResponse *r)
+{
+    etcdserverpb__range_response__free_unpacked(r, NULL);
+}
+
+static bool bytes_are(const ProtobufCBinaryData *b, const char *s)
+{
+    return b->len == strlen(s) && memcmp(b->data, s, b->len) == 0;
+}
+
+static void fresh_store(void)
+{
+    /* quirk 1: revision 1, first put 2, HashKV.compact_revision -1 */
+    Etcdserverpb__RangeResponse *r = range(&(struct api_range){.key = SLICE_LIT("none")});
+    CHECK(r && header_rev(r->header) == 1 && r->count == 0 && !r->more);
+    range_free(r);
+    CHECK(put("a", "1") == 2);
+    CHECK(call_bytes("/etcdserverpb.Maintenance/HashKV", SLICE_EMPTY) == 0);
+    Etcdserverpb__HashKVResponse *h = etcdserverpb__hash_kvresponse__unpack(NULL, reply.len, reply.data);
+    CHECK(h && h->compact_revision == -1 && h->hash_revision == 2 && h->hash != 0);
+    etcdserverpb__hash_kvresponse__free_unpacked(h, NULL);
+}
+
+static void ranges(void)
+{
+    for (int i = 0; i < 5; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "r/%d", i);
+        put(key, "v");
+    }
+    int64_t last = put("r/0", "w");
+    struct slice end = SLICE_LIT("r0");
+    Etcdserverpb__RangeResponse *r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .limit = 2});
+    CHECK(r && r->n_kvs == 2 && r->more && r->count == 5, "quirk 2: count ignores the limit");
+    range_free(r);
+    r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .min_mod = last});
+    CHECK(r && r->n_kvs == 1 && r->count == 5 && bytes_are(&r->kvs[0]->key, "r/0"), "count ignores the filters");
+    range_free(r);
+    r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .limit = 2, .sort_target = API_BY_MOD});
+    CHECK(r && r->n_kvs == 2 && bytes_are(&r->kvs[0]->key, "r/1") && bytes_are(&r->kvs[1]->key, "r/0"), "quirk 3: cut first, then sorted");
+    range_free(r);
+    r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .limit = 1, .sort_order = API_SORT_DESCEND, .sort_target = API_BY_MOD});
+    CHECK(r && r->n_kvs == 1 && bytes_are(&r->kvs[0]->key, "r/0") && r->more, "a sort reads all before the limit");
+    range_free(r);
+    r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .revision = last - 1, .keys_only = true});
+    CHECK(r && r->n_kvs == 5 && header_rev(r->header) == last && r->kvs[0]->version == 1 && r->kvs[0]->value.len == 0,
+          "quirk 5: the header tells the present");
+    range_free(r);
+    r = range(&(struct api_range){.key = SLICE_LIT("r/"), .range_end = end, .count_only = true, .limit = 1});
+    CHECK(r && r->n_kvs == 0 && r->count == 5 && !r->more);
+    range_free(r);
+
+    api_encode_range(&request, &(struct api_range){.range_end = end});
+    EXPECT_ERROR(call_built(KV "Range"), 3, "etcdserver: key is not provided");
+    api_encode_range(&request, &(struct api_range){.key = SLICE_LIT("a"), .sort_order = 9});
+    EXPECT_ERROR(call_built(KV "Range"), 3, "etcdserver: invalid sort option");
+    api_encode_range(&request, &(struct api_range){.key = SLICE_LIT("a"), .revision = last + 1000});
+    EXPECT_ERROR(call_built(KV "Range"), 11, "etcdserver: mvcc: required revision is a future revision");
+    EXPECT_ERROR(call_bytes(KV "NoSuch", SLICE_EMPTY), 12, "unknown method NoSuch for service etcdserverpb.KV");
+    CHECK(call_bytes(KV "Range", SLICE_LIT("\xff\xff\xff\xff")) == 13, "malformed protobuf: Internal; got %s", (char *)text.data);
+}
+
+static void stream_message(struct gcall *call, struct slice message, void *arg)
+{
+    UNUSED(call);
+    struct pb_field f;
+    struct buf *all = arg;
+    while (pb_next(&message, &f) == 1)
+        if (f.number == 1)
+            buf_add_slice(all, f.bytes); /* protobuf merges by concatenation */
+}
+
+struct stream_end {
+    struct buf all;
+    bool done;
+    int status;
+};
+
+static void stream_ended(struct gcall *call, int status, const char *message, void *arg)
+{
+    UNUSED(call);
+    struct stream_end *e = arg;
+    buf_reset(&text);
+    buf_add_str(&text, message);
+    buf_add_byte(&text, 0);
+    e->status = status;
+    e->done = true;
+}
+
+static int range_stream(const struct api_range *m, struct stream_end *e)
+{
+    static const struct gcall_ops ops = {stream_message, stream_ended};
+    *e = (struct stream_end){.all = BUF_INIT};
+    api_encode_range(&request, m);
+    gcall_start(client, KV "RangeStream", buf_slice(&request), true, NULL, &ops, e);
+    buf_reset(&request);
+    gclient_run(client, &e->done, 10000);
+    return e->status;
+}
+
+static void range_streams(void)
+{
+    struct stream_end e;
+    struct slice end = SLICE_LIT("s0");
+    char *value = malloc(30001), key[32];
+    memset(value, 'x', 30000);
+    value[30000] = '\0';
+    for (int i = 0; i < 200; i++) {
+        snprintf(key, sizeof(key), "s/%03d", i);
+        put(key, value);
+    }
+    free(value);
+    CHECK(range_stream(&(struct api_range){.key = SLICE_LIT("s/"), .range_end = end}, &e) == 0);
+    Etcdserverpb__RangeResponse *streamed = etcdserverpb__range_response__unpack(NULL, e.all.len, e.all.data);
+    Etcdserverpb__RangeResponse *whole = range(&(struct api_range){.key = SLICE_LIT("s/"), .range_end = end});
+    CHECK(streamed && whole && streamed->n_kvs == 200 && whole->n_kvs == 200 && streamed->count == 200 && header_rev(streamed->header) == header_rev(whole->header));
+    bool same = streamed && whole && streamed->n_kvs == whole->n_kvs;
+    for (size_t i = 0; same && i < whole->n_kvs; i++)
+        same = whole->kvs[i]->value.len == streamed->kvs[i]->value.len && whole->kvs[i]->mod_revision == streamed->kvs[i]->mod_revision;
+    CHECK(same, "the stream put together equals the unary answer");
+    range_free(streamed);
+    range_free(whole);
+    buf_fini(&e.all);
+    CHECK(range_stream(&(struct api_range){.key = SLICE_LIT("s/"), .range_end = end, .sort_order = API_SORT_DESCEND}, &e) == 12);
+    CHECK(strcmp((char *)text.data, "RangeStream does not support custom sort orders") == 0, "%s", (char *)text.data);
+    CHECK(range_stream(&(struct api_range){.key = SLICE_LIT("s/"), .range_end = end, .min_mod = 1}, &e) == 12);
+    CHECK(strcmp((char *)text.data, "RangeStream does not support revision filters") == 0, "%s", (char *)text.data);
+    CHECK(range_stream(&(struct api_range){.key = SLICE_LIT("nothing/")}, &e) == 0);
+    buf_fini(&e.all);
+}
+
+static void puts_and_deletes(void)
+{
+    api_encode_put(&request, &(struct api_put){.value = SLICE_LIT("v")});
+    EXPECT_ERROR(call_built(KV "Put"), 3, "etcdserver: key is not provided");
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("a"), .value = SLICE_LIT("v"), .ignore_value = true});
+    EXPECT_ERROR(call_built(KV "Put"), 3, "etcdserver: value is provided");
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("a"), .lease = 5, .ignore_lease = true});
+    EXPECT_ERROR(call_built(KV "Put"), 3, "etcdserver: lease is provided");
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("never"), .ignore_value = true});
+    EXPECT_ERROR(call_built(KV "Put"), 3, "etcdserver: key not found");
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("a"), .lease = -7});
+    EXPECT_ERROR(call_built(KV "Put"), 5, "etcdserver: requested lease not found");
+
+    int64_t before = put("d", "1");
+    api_encode_delete(&request, &(struct api_delete){.key = SLICE_LIT("absent")});
+    CHECK(call_built(KV "DeleteRange") == 0);
+    Etcdserverpb__DeleteRangeResponse *d = etcdserverpb__delete_range_response__unpack(NULL, reply.len, reply.data);
+    CHECK(d && d->deleted == 0 && header_rev(d->header) == before, "quirk 8: a delete of nothing does not bump");
+    etcdserverpb__delete_range_response__free_unpacked(d, NULL);
+    api_encode_delete(&request, &(struct api_delete){.key = SLICE_LIT("d"), .prev_kv = true});
+    CHECK(call_built(KV "DeleteRange") == 0);
+    d = etcdserverpb__delete_range_response__unpack(NULL, reply.len, reply.data);
+    CHECK(d && d->deleted == 1 && d->n_prev_kvs == 1 && header_rev(d->header) == before + 1 && bytes_are(&d->prev_kvs[0]->value, "1"));
+    etcdserverpb__delete_range_response__free_unpacked(d, NULL);
+    put("d", "2");
+    Etcdserverpb__RangeResponse *r = range(&(struct api_range){.key = SLICE_LIT("d")});
+    CHECK(r && r->n_kvs == 1 && r->kvs[0]->version == 1 && r->kvs[0]->create_revision == before + 2, "a new life");
+    range_free(r);
+}
+
+static int txn(const struct api_txn *m)
+{
+    api_encode_txn(&request, m);
+    return call_built(KV "Txn");
+}
+
+static bool txn_succeeds(const struct api_txn *m)
+{
+    if (!CHECK(txn(m) == 0, "%s", (char *)text.data))
+        return false;
+    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
+    bool yes = r && r->succeeded;
+    etcdserverpb__txn_response__free_unpacked(r, NULL);
+    return yes;
+}
+
+static void transactions(void)
+{
+    struct api_compare missing_value = {.target = API_VALUE, .result = API_NOT_EQUAL, .key = SLICE_LIT("no such"), .value = SLICE_LIT("x")};
+    CHECK(!txn_succeeds(&(struct api_txn){.compares = &missing_value, .compare_count = 1}), "quirk 6: false even for NOT_EQUAL");
+    struct api_compare missing_create = {.target = API_CREATE, .key = SLICE_LIT("no such")};
+    CHECK(txn_succeeds(&(struct api_txn){.compares = &missing_create, .compare_count = 1}));
+    struct api_compare every = {.target = API_MOD, .result = API_GREATER, .key = SLICE_LIT("r/"), .range_end = SLICE_LIT("r0"), .number = 1};
+    CHECK(txn_succeeds(&(struct api_txn){.compares = &every, .compare_count = 1}));
+    every.number = 1 << 30;
+    CHECK(!txn_succeeds(&(struct api_txn){.compares = &every, .compare_count = 1}));
+
+    /* quirk 7: a nested compare sees the state before the transaction */
+    put("n", "old");
+    struct api_compare is_old = {.target = API_VALUE, .key = SLICE_LIT("n"), .value = SLICE_LIT("old")};
+    struct api_request_op then = {.op = API_OP_PUT, .put = {.key = SLICE_LIT("n2"), .value = SLICE_LIT("then")}};
+    struct api_request_op otherwise = {.op = API_OP_PUT, .put = {.key = SLICE_LIT("n2"), .value = SLICE_LIT("else")}};
+    struct api_txn inner = {&is_old, 1, &then, 1, &otherwise, 1};
+    struct api_request_op ops[3] = {{.op = API_OP_PUT, .put = {.key = SLICE_LIT("n"), .value = SLICE_LIT("new")}},
+                                    {.op = API_OP_TXN, .txn = &inner},
+                                    {.op = API_OP_RANGE, .range = {.key = SLICE_LIT("n2")}}};
+    CHECK(txn(&(struct api_txn){.success = ops, .success_count = 3}) == 0, "%s", (char *)text.data);
+    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
+    if (CHECK(r && r->succeeded && r->n_responses == 3)) {
+        int64_t rev = header_rev(r->header);
+        Etcdserverpb__RangeResponse *got = r->responses[2]->response_range;
+        Etcdserverpb__TxnResponse *nested = r->responses[1]->response_txn;
+        CHECK(header_rev(r->responses[0]->response_put->header) == rev && r->responses[0]->response_put->header->cluster_id == 0, "inner headers: revision only");
+        CHECK(nested->succeeded && nested->header && nested->header->revision == 0, "a nested header is empty");
+        CHECK(got->n_kvs == 1 && bytes_are(&got->kvs[0]->value, "then") && got->kvs[0]->mod_revision == rev && header_rev(got->header) == rev,
+              "a range sees the writes before it");
+    }
+    etcdserverpb__txn_response__free_unpacked(r, NULL);
+
+    struct api_request_op twice[2] = {then, otherwise};
+    EXPECT_ERROR(txn(&(struct api_txn){.success = twice, .success_count = 2}), 3, "etcdserver: duplicate key given in txn request");
+    CHECK(txn(&(struct api_txn){.success = &then, .success_count = 1, .failure = &otherwise, .failure_count = 1}) == 0, "both branches may put it");
+    struct api_request_op many[129];
+    for (size_t i = 0; i < ARRAY_LEN(many); i++)
+        many[i] = (struct api_request_op){.op = API_OP_RANGE, .range = {.key = SLICE_LIT("a")}};
+    EXPECT_ERROR(txn(&(struct api_txn){.success = many, .success_count = 129}), 3, "etcdserver: too many operations in txn request");
+    CHECK(txn(&(struct api_txn){.success = many, .success_count = 128}) == 0, "at the limit");
+    struct api_request_op none = {.op = API_OP_NONE};
+    EXPECT_ERROR(txn(&(struct api_txn){.success = &none, .success_count = 1}), 3, "etcdserver: key not found");
+
+    /* An error found at execution leaves nothing behind. */
+    struct api_request_op half[2] = {{.op = API_OP_PUT, .put = {.key = SLICE_LIT("half"), .value = SLICE_LIT("1")}},
+                                     {.op = API_OP_PUT, .put = {.key = SLICE_LIT("half2"), .lease = 12345}}};
+    EXPECT_ERROR(txn(&(struct api_txn){.success = half, .success_count = 2}), 5, "etcdserver: requested lease not found");
+    Etcdserverpb__RangeResponse *k = range(&(struct api_range){.key = SLICE_LIT("half")});
+    CHECK(k && k->n_kvs == 0);
+    range_free(k);
+}
+
+static void limits(void)
+{
+    size_t size = 1572864;
+    uint8_t *value = malloc(3 << 20);
+    memset(value, 'x', 3 << 20);
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("big"), .value = slice_of(value, size)});
+    EXPECT_ERROR(call_built(KV "Put"), 3, "etcdserver: request is too large");
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("big"), .value = slice_of(value, 3 << 20)});
+    char wanted[128];
+    snprintf(wanted, sizeof(wanted), "grpc: received message larger than max (%zu vs. 2097152)", request.len);
+    EXPECT_ERROR(call_built(KV "Put"), 8, wanted);
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("big"), .value = slice_of(value, 1500000)});
+    CHECK(call_built(KV "Put") == 0, "%s", (char *)text.data);
+    free(value);
+}
+
+static void leases(void)
+{
+    pb_add_int(&request, 1, 60);
+    pb_add_int(&request, 2, 777);
+    CHECK(call_built("/etcdserverpb.Lease/LeaseGrant") == 0);
+    Etcdserverpb__LeaseGrantResponse *g = etcdserverpb__lease_grant_response__unpack(NULL, reply.len, reply.data);
+    CHECK(g && g->id == 777 && g->ttl == 60 && g->header->cluster_id);
+    etcdserverpb__lease_grant_response__free_unpacked(g, NULL);
+    pb_add_int(&request, 1, 60);
+    pb_add_int(&request, 2, 777);
+    EXPECT_ERROR(call_built("/etcdserverpb.Lease/LeaseGrant"), 9, "etcdserver: lease already exists");
+    pb_add_int(&request, 1, 9000000001);
+    EXPECT_ERROR(call_built("/etcdserverpb.Lease/LeaseGrant"), 11, "etcdserver: too large lease TTL");
+    pb_add_int(&request, 1, 1);
+    CHECK(call_built("/etcdserverpb.Lease/LeaseGrant") == 0);
+    g = etcdserverpb__lease_grant_response__unpack(NULL, reply.len, reply.data);
+    CHECK(g && g->id > 0 && g->ttl == 2, "quirk 11: at least 2 s");
+    etcdserverpb__lease_grant_response__free_unpacked(g, NULL);
+
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("l/2"), .value = SLICE_LIT("v"), .lease = 777});
+    CHECK(call_built(KV "Put") == 0);
+    api_encode_put(&request, &(struct api_put){.key = SLICE_LIT("l/1"), .value = SLICE_LIT("v"), .lease = 777});
+    CHECK(call_built(KV "Put") == 0);
+    Etcdserverpb__RangeResponse *r = range(&(struct api_range){.key = SLICE_LIT("l/1"), .keys_only = true});
+    CHECK(r && r->n_kvs == 1 && r->kvs[0]->lease == 0, "quirk 4: keys_only drops the lease");
+    range_free(r);
+    pb_add_int(&request, 1, 777);
+    pb_add_uint(&request, 2, 1);
+    CHECK(call_built("/etcdserverpb.Lease/LeaseTimeToLive") == 0);
+    Etcdserverpb__LeaseTimeToLiveResponse *t = etcdserverpb__lease_time_to_live_response__unpack(NULL, reply.len, reply.data);
+    CHECK(t && t->grantedttl == 60 && t->ttl >= 55 && t->ttl <= 60 && t->n_keys == 2 && bytes_are(&t->keys[0], "l/1"));
+    etcdserverpb__lease_time_to_live_response__free_unpacked(t, NULL);
+    pb_add_int(&request, 1, 778);
+    CHECK(call_built("/etcdserverpb.Lease/LeaseTimeToLive") == 0);
+    t = etcdserverpb__lease_time_to_live_response__unpack(NULL, reply.len, reply.data);
+    CHECK(t && t->ttl == -1 && t->id == 778, "quirk 10");
+    etcdserverpb__lease_time_to_live_response__free_unpacked(t, NULL);
+    pb_add_int(&request, 1, 777);
+    CHECK(call_built("/etcdserverpb.Lease/LeaseRevoke") == 0);
+    pb_add_int(&request, 1, 777);
+    EXPECT_ERROR(call_built("/etcdserverpb.Lease/LeaseRevoke"), 5, "etcdserver: requested lease not found");
+    r = range(&(struct api_range){.key = SLICE_LIT("l/"), .range_end = SLICE_LIT("l0")});
+    CHECK(r && r->count == 0);
+    range_free(r);
+}
+
+static void others(void)
+{
+    static const struct {
+        const char *path;
+        int status;
+        const char *text;
+    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 12, ""}, {"/v3lockpb.Lock/Lock", 12, ""}, {"/etcdserverpb.Cluster/MemberAdd", 12, ""},
+                {"/etcdserverpb.Maintenance/Snapshot", 12, ""}, {"/nosuch.Service/Method", 12, "unknown service nosuch.Service"}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int status = call_bytes(rows[i].path, SLICE_EMPTY);
+        CHECK(status == rows[i].status && (!*rows[i].text || strcmp((char *)text.data, rows[i].text) == 0), "%s: %d %s", rows[i].path, status,
+              (char *)text.data);
+    }
+    CHECK(call_bytes("/etcdserverpb.Maintenance/Status", SLICE_EMPTY) == 0);
+    Etcdserverpb__StatusResponse *s = etcdserverpb__status_response__unpack(NULL, reply.len, reply.data);
+    CHECK(s && strcmp(s->version, "3.7.1") == 0 && strcmp(s->storageversion, "3.7.0") == 0 && s->leader == s->header->member_id && s->leader != 0 &&
+          s->dbsize > 0 && s->dbsizequota == 2147483648 && s->raftindex >= s->raftappliedindex && s->raftterm > 0 && s->downgradeinfo && s->n_errors == 0);
+    etcdserverpb__status_response__free_unpacked(s, NULL);
+    CHECK(call_bytes("/etcdserverpb.Cluster/MemberList", SLICE_EMPTY) == 0);
+    Etcdserverpb__MemberListResponse *m = etcdserverpb__member_list_response__unpack(NULL, reply.len, reply.data);
+    CHECK(m && m->n_members == 1 && m->header->revision == 0 && strcmp(m->members[0]->name, "default") == 0 && m->members[0]->n_clienturls == 1,
+          "quirk 17: no revision");
+    etcdserverpb__member_list_response__free_unpacked(m, NULL);
+    CHECK(call_bytes("/etcdserverpb.Maintenance/Defragment", SLICE_EMPTY) == 0 && reply.len == 0, "quirk 17: no header");
+    CHECK(call_bytes("/etcdserverpb.Maintenance/Alarm", SLICE_EMPTY) == 0);
+    CHECK(call_bytes("/grpc.health.v1.Health/Check", SLICE_EMPTY) == 0 && reply.len == 2 && reply.data[1] == 1, "SERVING");
+}
+
+static void compaction(void)
+{
+    int64_t rev = put("c", "1");
+    put("c", "2");
+    int64_t now = put("c", "3");
+    pb_add_int(&request, 1, rev);
+    CHECK(call_built(KV "Compact") == 0, "%s", (char *)text.data);
+    pb_add_int(&request, 1, rev);
+    EXPECT_ERROR(call_built(KV "Compact"), 11, "etcdserver: mvcc: required revision has been compacted");
+    pb_add_int(&request, 1, now + 1000);
+    EXPECT_ERROR(call_built(KV "Compact"), 11, "etcdserver: mvcc: required revision is a future revision");
+    api_encode_range(&request, &(struct api_range){.key = SLICE_LIT("c"), .revision = rev - 1});
+    EXPECT_ERROR(call_built(KV "Range"), 11, "etcdserver: mvcc: required revision has been compacted");
+    Etcdserverpb__RangeResponse *r = range(&(struct api_range){.key = SLICE_LIT("c"), .revision = rev});
+    CHECK(r && r->n_kvs == 1 && bytes_are(&r->kvs[0]->value, "1"), "the compacted revision itself is readable");
+    range_free(r);
+    pb_add_int(&request, 1, now);
+    pb_add_uint(&request, 2, 1);
+    CHECK(call_built(KV "Compact") == 0, "physical: %s", (char *)text.data);
+}
+
+int main(void)
+{
+    node_start(&node, NULL);
+    client = node_connect(&node);
+    fresh_store();
+    ranges();
+    puts_and_deletes();
+    transactions();
+    leases();
+    range_streams();
+    limits();
+    compaction();
+    others();
+    gclient_free(client);
+    node_stop(&node);
+    return check_summary();
+}
