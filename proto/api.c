@@ -1,6 +1,6 @@
 /* api - the hot messages of etcd's API: decoded in place, encoded straight.
- * Requests come from clients (gatewayd), from the log and from other members (stored); the checks of their content are in
- * api_check.c. A known field with a wrong wire type is malformed, an unknown field is skipped, the last of a
+ * Requests come from clients (gatewayd), from the log and from other members (stored); the checks of their content are
+ * in api_check.c. A known field with a wrong wire type is malformed, an unknown field is skipped, the last of a
  * repeated scalar wins, and so does the last member of a oneof.
  *
  * Invariants: slices borrow the request's bytes; a failed decode leaves *m untouched. */

@@ -71,9 +71,9 @@ int api_decode_range(struct slice bytes, struct api_range *m);
 int api_decode_put(struct slice bytes, struct api_put *m);
 int api_decode_delete(struct slice bytes, struct api_delete *m);
 int api_decode_key_value(struct slice bytes, struct api_key_value *m);
-/* Arrays and nested transactions live in the arena. E_TOO_MANY_OPS when nested deeper than TXN_DEPTH_MAX, or when a list
- * has more than API_TXN_LIST_COUNT_MAX items: the largest max-txn-ops that may be configured. An operand of a Compare
- * that is not its target's is 0 or empty here, as if it were missing. */
+/* Arrays and nested transactions live in the arena. E_TOO_MANY_OPS when nested deeper than TXN_DEPTH_MAX, or when a
+ * list has more than API_TXN_LIST_COUNT_MAX items: the largest max-txn-ops that may be configured. An operand of a
+ * Compare that is not its target's is 0 or empty here, as if it were missing. */
 #define API_TXN_LIST_COUNT_MAX 1000000
 int api_decode_txn(struct slice bytes, struct arena *arena, struct api_txn **m);
 
@@ -102,8 +102,8 @@ bool api_txn_has_put(const struct api_txn *m); /* anywhere in the tree: for NOSP
 /* An interval by etcd's rules: key alone; [key, end); end "\0": everything >= key. */
 struct api_interval {
     struct slice key, end;
-    bool single;   /* exactly key */
-    bool open;     /* no upper bound */
+    bool single; /* exactly key */
+    bool open;   /* no upper bound */
 };
 struct api_interval api_interval(struct slice key, struct slice range_end);
 bool api_interval_has(const struct api_interval *i, struct slice key);

@@ -26,7 +26,8 @@
 /* --- what a frame counts ------------------------------------------------------------------------- */
 
 #define COUNT(member) +1
-#define FRAME_COUNT(NAME, name, number, from, to, text) FIELDS_##NAME = HEAD_FIELDS FR_##NAME##_FIELDS(COUNT, COUNT, COUNT),
+#define FRAME_COUNT(NAME, name, number, from, to, text) \
+    FIELDS_##NAME = HEAD_FIELDS FR_##NAME##_FIELDS(COUNT, COUNT, COUNT),
 enum { FRAMES(FRAME_COUNT) };
 
 #define FRAME_FITS(NAME, name, number, from, to, text) \

@@ -210,7 +210,8 @@ int unpack_bytes(struct slice *in, size_t len_max, struct slice *s)
 /* Head of an array or a map: fix is its first one-byte tag, wide its 16-bit tag (the 32-bit one follows). Every
  * item takes at least one byte, so a count that the remaining bytes cannot hold is refused here, before
  * anybody allocates for it. */
-static int unpack_head(struct slice *in, uint8_t fix, uint8_t wide, size_t items_each, uint32_t count_max, uint32_t *count)
+static int unpack_head(struct slice *in, uint8_t fix, uint8_t wide, size_t items_each, uint32_t count_max,
+                       uint32_t *count)
 {
     if (in->len == 0)
         return E_TRUNCATED;

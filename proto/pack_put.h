@@ -12,8 +12,8 @@
 
 #include "common/buf.h"
 
-#define PACK_INT_BYTES_MAX 9   /* tag and 64 bits */
-#define PACK_HEAD_BYTES_MAX 5  /* tag and 32 bits: head of a bin, str, array or map */
+#define PACK_INT_BYTES_MAX 9  /* tag and 64 bits */
+#define PACK_HEAD_BYTES_MAX 5 /* tag and 32 bits: head of a bin, str, array or map */
 
 static inline uint8_t *pack_put_raw(uint8_t *at, const void *data, size_t len)
 {

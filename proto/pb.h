@@ -23,7 +23,10 @@ uint8_t *pb_put_varint(uint8_t *at, uint64_t v); /* returns the next byte; at ha
 
 /* proto3: a zero number and empty bytes are not written. */
 void pb_add_uint(struct buf *out, uint32_t number, uint64_t v);
-static inline void pb_add_int(struct buf *out, uint32_t number, int64_t v) { pb_add_uint(out, number, (uint64_t)v); }
+static inline void pb_add_int(struct buf *out, uint32_t number, int64_t v)
+{
+    pb_add_uint(out, number, (uint64_t)v);
+}
 void pb_add_bytes(struct buf *out, uint32_t number, struct slice s);
 /* Written even when empty: for sub-messages and repeated fields. */
 void pb_add_message(struct buf *out, uint32_t number, struct slice s);

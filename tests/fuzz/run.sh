@@ -4,7 +4,7 @@
 # One line per fuzzer, then "N passed, N failed". A crash prints the fuzzer's own report and keeps its input
 # below build/fuzz/found, for `BIN_DIR/fuzz_x FILE` to repeat.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [BIN_DIR]}
 bin=${2:-build/fuzz/bin}
 work=$(mktemp -d)

@@ -1,4 +1,5 @@
-/* test_api - our decoders and encoders against protobuf's generated ones, on random messages made from the descriptors. */
+/* test_api - our decoders and encoders against protobuf's generated ones, on random messages made from the descriptors.
+ */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 /* --- random messages, whatever their type; all memory is the arena's ---------------------------------- */
 
-static ProtobufCMessage *random_message(const ProtobufCMessageDescriptor *d, struct rand *r, struct arena *arena, int depth);
+static ProtobufCMessage *random_message(const ProtobufCMessageDescriptor *d, struct rand *r, struct arena *arena,
+                                        int depth);
 
 static ProtobufCBinaryData random_bytes(struct rand *r, struct arena *arena)
 {
@@ -50,7 +52,8 @@ static void random_value(const ProtobufCFieldDescriptor *f, void *at, struct ran
     }
 }
 
-static ProtobufCMessage *random_message(const ProtobufCMessageDescriptor *d, struct rand *r, struct arena *arena, int depth)
+static ProtobufCMessage *random_message(const ProtobufCMessageDescriptor *d, struct rand *r, struct arena *arena,
+                                        int depth)
 {
     ProtobufCMessage *m = arena_zalloc(arena, d->sizeof_message);
 
@@ -181,7 +184,11 @@ Test(api, unknown_fields_are_skipped_and_the_last_scalar_wins)
 {
     struct api_put m;
 
-    cr_assert_eq(api_decode_put(SLICE_LIT("\x0a\x01""a\xf8\x07\x05\x0a\x01""b\xfa\x07\x02xy\x20\x02"), &m), 0);
+    cr_assert_eq(api_decode_put(SLICE_LIT("\x0a\x01"
+                                          "a\xf8\x07\x05\x0a\x01"
+                                          "b\xfa\x07\x02xy\x20\x02"),
+                                &m),
+                 0);
     cr_assert(slice_eq(m.key, SLICE_LIT("b")));
     cr_assert(m.prev_kv);
 }
@@ -209,7 +216,10 @@ Test(api, the_last_member_of_a_oneof_stands)
     arena_init(&arena);
 
     /* an operation that is a put, then a range; a compare of VALUE with a value, then a version */
-    cr_assert_eq(api_decode_txn(SLICE_LIT("\x12\x0a\x12\x03\x0a\x01p\x0a\x03\x0a\x01r\x0a\x07\x10\x03\x3a\x01v\x20\x05"), &arena, &txn), 0);
+    cr_assert_eq(
+        api_decode_txn(SLICE_LIT("\x12\x0a\x12\x03\x0a\x01p\x0a\x03\x0a\x01r\x0a\x07\x10\x03\x3a\x01v\x20\x05"), &arena,
+                       &txn),
+        0);
     cr_assert_eq(txn->success[0].op, API_OP_RANGE);
     cr_assert(slice_eq(txn->success[0].range.key, SLICE_LIT("r")));
     cr_assert_eq(txn->compares[0].target, API_VALUE);

@@ -2,7 +2,8 @@
  *
  *      txn  = list '|' list        then and else
  *      list = op*                  one letter per operation, keys are one letter too
- *      op   = 'p'key  |  'd'key (one key)  |  'd'key'-'key (interval; '*' as its end: open)  |  'r'key  |  '('txn')'  |  '?' (none)
+ *      op   = 'p'key  |  'd'key (one key)  |  'd'key'-'key (interval; '*' as its end: open)  |  'r'key  |  '('txn')'  |
+ * '?' (none)
  */
 #include <criterion/criterion.h>
 #include <string.h>
@@ -167,8 +168,10 @@ Test(api_check, a_compare_needs_a_key_before_operations_are_looked_at)
 
 Test(api_check, the_first_wrong_operation_speaks_then_before_else_and_before_duplicates)
 {
-    struct api_request_op success[] = {{.op = API_OP_PUT, .put = {.key = KEY("a")}}, {.op = API_OP_PUT, .put = {.key = KEY("a")}}};
-    struct api_request_op failure[] = {{.op = API_OP_PUT}, {.op = API_OP_RANGE, .range = {.key = KEY("a"), .sort_order = 7}}};
+    struct api_request_op success[] = {{.op = API_OP_PUT, .put = {.key = KEY("a")}},
+                                       {.op = API_OP_PUT, .put = {.key = KEY("a")}}};
+    struct api_request_op failure[] = {{.op = API_OP_PUT},
+                                       {.op = API_OP_RANGE, .range = {.key = KEY("a"), .sort_order = 7}}};
     struct api_txn txn = {.success = success, .success_count = 2, .failure = failure, .failure_count = 2};
 
     cr_assert_eq(api_check_txn(&txn, 128), E_EMPTY_KEY);
@@ -206,11 +209,11 @@ Test(api_check, a_key_is_changed_once_on_every_way_through_a_transaction)
         {"padb-d|", 0},
         {"pzdb-*|", E_DUPLICATE_KEY},
         {"padb-*|", 0},
-        {"pcdd-b|", 0},        /* an interval turned around holds nothing */
-        {"pbdb-b|", 0},        /* and so does an empty one */
-        {"dada-cdb-*|", 0},    /* deletes may overlap */
-        {"rapara|", 0},        /* reads are free */
-        {"(pa|pa)|", 0},       /* then or else, never both */
+        {"pcdd-b|", 0},     /* an interval turned around holds nothing */
+        {"pbdb-b|", 0},     /* and so does an empty one */
+        {"dada-cdb-*|", 0}, /* deletes may overlap */
+        {"rapara|", 0},     /* reads are free */
+        {"(pa|pa)|", 0},    /* then or else, never both */
         {"(pa|da)|", 0},
         {"(papa|)|", E_DUPLICATE_KEY},
         {"(|dapa)|", E_DUPLICATE_KEY},
@@ -229,7 +232,8 @@ Test(api_check, a_key_is_changed_once_on_every_way_through_a_transaction)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        cr_assert_eq(check_text(cases[i].txn, 128), cases[i].err, "%s: %s", cases[i].txn, err_name(check_text(cases[i].txn, 128)));
+        cr_assert_eq(check_text(cases[i].txn, 128), cases[i].err, "%s: %s", cases[i].txn,
+                     err_name(check_text(cases[i].txn, 128)));
 }
 
 /* The rule as it is told: all pairs on all ways. What it returns are the changes that may run together. */
@@ -263,7 +267,8 @@ static bool slow_op(const struct api_request_op *op, struct changes *own)
         return false;
 
     struct changes other;
-    if (slow_branch(op->txn->success, op->txn->success_count, own) || slow_branch(op->txn->failure, op->txn->failure_count, &other))
+    if (slow_branch(op->txn->success, op->txn->success_count, own) ||
+        slow_branch(op->txn->failure, op->txn->failure_count, &other))
         return true;
     memcpy(&own->at[own->count], other.at, other.count * sizeof(other.at[0]));
     own->count += other.count;
@@ -327,7 +332,8 @@ Test(api_check, the_sweep_finds_what_comparing_all_pairs_finds)
         const char *at = (const char *)text.data;
         struct api_txn *txn = parse_txn(&at, &arena);
         struct changes all;
-        bool slow = slow_branch(txn->success, txn->success_count, &all) || slow_branch(txn->failure, txn->failure_count, &all);
+        bool slow =
+            slow_branch(txn->success, txn->success_count, &all) || slow_branch(txn->failure, txn->failure_count, &all);
         int err = api_check_txn(txn, 128);
         cr_assert_eq(err, slow ? E_DUPLICATE_KEY : 0, "%s", (const char *)text.data);
         slow ? found++ : free_of++;
@@ -353,7 +359,8 @@ Test(api_check, a_hundred_thousand_changes_take_a_moment)
         for (size_t k = 0; k < 4; k++)
             keys[i][k] = (uint8_t)(i >> (8 * (3 - k)));
         puts[i] = (struct api_request_op){.op = API_OP_PUT, .put = {.key = slice_of(keys[i], 4)}};
-        deletes[i] = (struct api_request_op){.op = API_OP_DELETE, .del = {.key = slice_of(keys[i], 4), .range_end = KEY("\xff")}};
+        deletes[i] = (struct api_request_op){.op = API_OP_DELETE,
+                                             .del = {.key = slice_of(keys[i], 4), .range_end = KEY("\xff")}};
     }
 
     uint64_t start = clock_now_ms();
@@ -364,7 +371,8 @@ Test(api_check, a_hundred_thousand_changes_take_a_moment)
     cr_assert_eq(api_check_txn(&outer, 1000000), E_DUPLICATE_KEY);
 }
 
-/* --- kinds --------------------------------------------------------------------------------------------------------- */
+/* --- kinds ---------------------------------------------------------------------------------------------------------
+ */
 
 static struct api_txn *txn_of(const char *text, struct arena *a)
 {

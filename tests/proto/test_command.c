@@ -19,7 +19,8 @@ static const struct command example = {
 };
 
 /* The layout of a log entry: it may change only together with COMMAND_VERSION. */
-static const char example_bytes[] = "\x99\x01\x02\xcf\x8e\x9e\x05\xc5\x21\x64\x69\x4d\x02\x4d\xcd\x10\x92\xc4\x04root\x03\xc4\x0c\x0a\x03key\x12\x05value";
+static const char example_bytes[] = "\x99\x01\x02\xcf\x8e\x9e\x05\xc5\x21\x64\x69\x4d\x02\x4d\xcd\x10\x92\xc4\x04root"
+                                    "\x03\xc4\x0c\x0a\x03key\x12\x05value";
 
 static void assert_same(const struct command *a, const struct command *b)
 {
@@ -53,15 +54,15 @@ Test(command, any_command_comes_back)
 
     for (int i = 0; i < 5000; i++) {
         struct command got, sent = {
-            .kind = any_u64(&r),
-            .origin = any_u64(&r),
-            .slot = any_u64(&r),
-            .instance = any_u64(&r),
-            .req = any_u64(&r),
-            .user = slice_of(bytes, (size_t)rand_below(&r, 300)),
-            .auth_rev = any_u64(&r),
-            .body = slice_of(bytes, (size_t)rand_below(&r, i % 10 == 0 ? sizeof(bytes) : 300)),
-        };
+                                .kind = any_u64(&r),
+                                .origin = any_u64(&r),
+                                .slot = any_u64(&r),
+                                .instance = any_u64(&r),
+                                .req = any_u64(&r),
+                                .user = slice_of(bytes, (size_t)rand_below(&r, 300)),
+                                .auth_rev = any_u64(&r),
+                                .body = slice_of(bytes, (size_t)rand_below(&r, i % 10 == 0 ? sizeof(bytes) : 300)),
+                            };
         buf_reset(&b);
         command_encode(&b, &sent);
         cr_assert_eq(command_decode(buf_slice(&b), &got), 0);

@@ -26,8 +26,7 @@ static const enum frame_type types[] = {FRAMES(TYPE)};
     { \
         unsigned number = type_number; \
         int field = 0; \
-        FR_##NAME##_FIELDS(EXAMPLE_U, EXAMPLE_I, EXAMPLE_B) \
-        UNUSED(number); \
+        FR_##NAME##_FIELDS(EXAMPLE_U, EXAMPLE_I, EXAMPLE_B) UNUSED(number); \
         UNUSED(field); \
     }
 FRAMES(EXAMPLE)
@@ -62,7 +61,10 @@ static struct slice any_bytes(struct rand *r)
 #define RANDOM_I(member) f->member = (int64_t)(rand_below(r, 2) ? any_u64(r) : ~any_u64(r));
 #define RANDOM_B(member) f->member = any_bytes(r);
 #define RANDOM(NAME, name, number, from, to, text) \
-    static void random_##name(struct fr_##name *f, struct rand *r) { FR_##NAME##_FIELDS(RANDOM_U, RANDOM_I, RANDOM_B) }
+    static void random_##name(struct fr_##name *f, struct rand *r) \
+    { \
+        FR_##NAME##_FIELDS(RANDOM_U, RANDOM_I, RANDOM_B) \
+    }
 FRAMES(RANDOM)
 
 #define RANDOM_CASE(NAME, name, number, from, to, text) \
@@ -85,7 +87,10 @@ static struct frame random_frame(struct rand *r, enum frame_type type)
 #define SAME_N(member) cr_assert(a->member == b->member, #member);
 #define SAME_B(member) cr_assert(slice_eq(a->member, b->member), #member);
 #define SAME(NAME, name, number, from, to, text) \
-    static void same_##name(const struct fr_##name *a, const struct fr_##name *b) { FR_##NAME##_FIELDS(SAME_N, SAME_N, SAME_B) }
+    static void same_##name(const struct fr_##name *a, const struct fr_##name *b) \
+    { \
+        FR_##NAME##_FIELDS(SAME_N, SAME_N, SAME_B) \
+    }
 FRAMES(SAME)
 
 #define SAME_CASE(NAME, name, number, from, to, text) \
@@ -298,7 +303,11 @@ static void add_roles(struct buf *out, unsigned roles)
     static const struct {
         unsigned role;
         const char *name;
-    } names[] = {{ROLE_GATEWAYD, "gatewayd"}, {ROLE_RAFTD, "raftd"}, {ROLE_STORED, "stored"}, {ROLE_PEER, "peer"}, {ROLE_CTL, "trinectl"}};
+    } names[] = {{ROLE_GATEWAYD, "gatewayd"},
+                 {ROLE_RAFTD, "raftd"},
+                 {ROLE_STORED, "stored"},
+                 {ROLE_PEER, "peer"},
+                 {ROLE_CTL, "trinectl"}};
     const char *comma = "";
 
     if (roles == ROLE_ANY) {
@@ -321,10 +330,7 @@ static void add_roles(struct buf *out, unsigned roles)
     add_roles(out, to); \
     buf_add_str(out, " | " text " | " FR_##NAME##_FIELDS(README_FIELD, README_FIELD, README_FIELD) "|\n");
 
-static void add_readme_table(struct buf *out)
-{
-    FRAMES(README_ROW)
-}
+static void add_readme_table(struct buf *out){FRAMES(README_ROW)}
 
 Test(frames, the_readme_has_the_table_of_the_list)
 {

@@ -134,9 +134,25 @@ Test(pack, a_length_without_its_bytes_is_truncated)
         const char *bytes;
         size_t len;
     } heads[] = {
-        {"", 0}, {"\xcc", 1}, {"\xcd\x01", 2}, {"\xcf\x01\x02\x03\x04\x05\x06\x07", 8}, {"\xd3\xff", 2}, {"\xca\x01\x02\x03", 4}, {"\xcb", 1},
-        {"\xa5""abcd", 5}, {"\xc4\x02\x01", 3}, {"\xc6\xff\xff\xff\xff", 5}, {"\xdb\xff\xff", 3}, {"\x92\x01", 2}, {"\xdd\xff\xff\xff\xff\x01", 6},
-        {"\xdf\xff\xff\xff\xff", 5}, {"\x81\x01", 2}, {"\xd8\x01", 2}, {"\xc9\xff\xff\xff\xff\x01", 6},
+        {"", 0},
+        {"\xcc", 1},
+        {"\xcd\x01", 2},
+        {"\xcf\x01\x02\x03\x04\x05\x06\x07", 8},
+        {"\xd3\xff", 2},
+        {"\xca\x01\x02\x03", 4},
+        {"\xcb", 1},
+        {"\xa5"
+         "abcd",
+         5},
+        {"\xc4\x02\x01", 3},
+        {"\xc6\xff\xff\xff\xff", 5},
+        {"\xdb\xff\xff", 3},
+        {"\x92\x01", 2},
+        {"\xdd\xff\xff\xff\xff\x01", 6},
+        {"\xdf\xff\xff\xff\xff", 5},
+        {"\x81\x01", 2},
+        {"\xd8\x01", 2},
+        {"\xc9\xff\xff\xff\xff\x01", 6},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++) {

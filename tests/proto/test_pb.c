@@ -116,8 +116,14 @@ Test(pb, what_is_not_protobuf_is_malformed_and_not_taken)
         {"end of a group", {(const uint8_t *)"\x0c", 1}},
         {"wire type 6", {(const uint8_t *)"\x0e\x01", 2}},
         {"wire type 7", {(const uint8_t *)"\x0f\x01", 2}},
-        {"bytes cut off", {(const uint8_t *)"\x0a\x03""ab", 4}},
-        {"bytes of 4 GiB", {(const uint8_t *)"\x0a\xff\xff\xff\xff\x0f""ab", 8}},
+        {"bytes cut off",
+         {(const uint8_t *)"\x0a\x03"
+                           "ab",
+          4}},
+        {"bytes of 4 GiB",
+         {(const uint8_t *)"\x0a\xff\xff\xff\xff\x0f"
+                           "ab",
+          8}},
         {"a length of six bytes", {(const uint8_t *)"\x0a\x80\x80\x80\x80\x80\x00", 7}},
         {"32 bits cut off", {(const uint8_t *)"\x0d\x01\x02\x03", 4}},
         {"64 bits cut off", {(const uint8_t *)"\x09\x01\x02\x03\x04\x05\x06\x07", 8}},

@@ -1,6 +1,6 @@
 /* test_wire - the public API as the generated descriptors know it, against spec/wire.md's tables.
- * tests/golden/wire.txt was made from those tables, not from proto/etcd: every rpc, message, field and enum value that a
- * client can meet, one per line, sorted. */
+ * tests/golden/wire.txt was made from those tables, not from proto/etcd: every rpc, message, field and enum value that
+ * a client can meet, one per line, sorted. */
 #include <criterion/criterion.h>
 #include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
@@ -15,9 +15,9 @@
 #include "etcd/rpc.pb-c.h"
 
 static const ProtobufCServiceDescriptor *const services[] = {
-    &etcdserverpb__kv__descriptor,          &etcdserverpb__watch__descriptor, &etcdserverpb__lease__descriptor,
-    &etcdserverpb__cluster__descriptor,     &etcdserverpb__maintenance__descriptor, &etcdserverpb__auth__descriptor,
-    &v3lockpb__lock__descriptor,            &v3electionpb__election__descriptor,
+    &etcdserverpb__kv__descriptor,      &etcdserverpb__watch__descriptor,       &etcdserverpb__lease__descriptor,
+    &etcdserverpb__cluster__descriptor, &etcdserverpb__maintenance__descriptor, &etcdserverpb__auth__descriptor,
+    &v3lockpb__lock__descriptor,        &v3electionpb__election__descriptor,
 };
 
 /* What no rpc leads to: records of the store and of etcd's log. */
@@ -133,7 +133,8 @@ static struct walk *walk_all(void)
         for (unsigned k = 0; k < services[i]->n_methods; k++) {
             const ProtobufCMethodDescriptor *method = &services[i]->methods[k];
             w->rpcs++;
-            buf_printf(&text, "rpc %s/%s %s %s", services[i]->name, method->name, method->input->name, method->output->name);
+            buf_printf(&text, "rpc %s/%s %s %s", services[i]->name, method->name, method->input->name,
+                       method->output->name);
             add_line(w, &text);
             walk_message(w, method->input);
             walk_message(w, method->output);
@@ -208,8 +209,10 @@ Test(wire, filters_are_taken_packed_and_one_by_one)
     Etcdserverpb__WatchCreateRequest *a = etcdserverpb__watch_create_request__unpack(NULL, sizeof(packed), packed);
     Etcdserverpb__WatchCreateRequest *b = etcdserverpb__watch_create_request__unpack(NULL, sizeof(single), single);
 
-    cr_assert(a != NULL && a->n_filters == 2 && a->filters[1] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE);
-    cr_assert(b != NULL && b->n_filters == 2 && b->filters[1] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE);
+    cr_assert(a != NULL && a->n_filters == 2 &&
+              a->filters[1] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE);
+    cr_assert(b != NULL && b->n_filters == 2 &&
+              b->filters[1] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE);
     etcdserverpb__watch_create_request__free_unpacked(a, NULL);
     etcdserverpb__watch_create_request__free_unpacked(b, NULL);
 }

@@ -80,7 +80,8 @@ static inline bool twin_op(const struct api_request_op *m, const Etcdserverpb__R
 
 static inline bool twin_txn(const struct api_txn *m, const Etcdserverpb__TxnRequest *p)
 {
-    bool same = m->compare_count == p->n_compare && m->success_count == p->n_success && m->failure_count == p->n_failure;
+    bool same =
+        m->compare_count == p->n_compare && m->success_count == p->n_success && m->failure_count == p->n_failure;
 
     for (size_t i = 0; same && i < m->compare_count; i++)
         same = twin_compare(&m->compares[i], p->compare[i]);
@@ -97,7 +98,7 @@ enum twin { TWIN_RANGE, TWIN_PUT, TWIN_DELETE, TWIN_KEY_VALUE, TWIN_TXN, TWIN_CO
 static inline const ProtobufCMessageDescriptor *twin_descriptor(enum twin kind)
 {
     static const ProtobufCMessageDescriptor *const all[TWIN_COUNT] = {
-        &etcdserverpb__range_request__descriptor, &etcdserverpb__put_request__descriptor,
+        &etcdserverpb__range_request__descriptor,        &etcdserverpb__put_request__descriptor,
         &etcdserverpb__delete_range_request__descriptor, &mvccpb__key_value__descriptor,
         &etcdserverpb__txn_request__descriptor,
     };
@@ -187,7 +188,8 @@ static inline void twin_drop_unknown(ProtobufCMessage *m)
         if (f->label == PROTOBUF_C_LABEL_REPEATED) {
             for (size_t k = 0; k < *(const size_t *)(const void *)quantifier; k++)
                 twin_drop_unknown((*(ProtobufCMessage ***)(void *)member)[k]);
-        } else if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 || *(const uint32_t *)(const void *)quantifier == f->id) {
+        } else if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 ||
+                   *(const uint32_t *)(const void *)quantifier == f->id) {
             ProtobufCMessage *sub = *(ProtobufCMessage **)(void *)member;
             if (sub != NULL)
                 twin_drop_unknown(sub);
