@@ -15,6 +15,9 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 SAN ?=
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),:,echo "  $(1)  $@")
 comma := ,
 B := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 PREFIX ?= /usr/local
@@ -52,18 +55,18 @@ all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(dir $@)
-	protoc-c --proto_path=proto --c_out=$(B)/gen $<
+	$(Q)$(call say,PROTO) && protoc-c --proto_path=proto --c_out=$(B)/gen $<
 # Headers name each other, so all are made before the first object, and make must not tidy them away as intermediate.
 .SECONDARY: $(GEN_C) $(GEN_H)
 
 # --- objects and libraries ----------------------------------------------------------------------
 $(B)/obj/%.o: %.c | $(GEN_H)
 	@mkdir -p $(dir $@)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(call say,CC) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c | $(GEN_H)
 	@mkdir -p $(dir $@)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(call say,CC) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/lib/libcommon.a: $(COMMON_OBJ)
 $(B)/lib/libproto.a: $(PROTO_OBJ)
@@ -71,24 +74,24 @@ $(B)/lib/libtest.a: $(call objs,$(wildcard tests/lib/*.c))
 $(B)/lib/%.a:
 	@mkdir -p $(dir $@)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)$(call say,AR) && ar rcs $@ $^
 
 # One library and one program for each of the four; main.c stays out of the library, for the tests.
 define program
 $(B)/lib/lib$(1).a: $(call objs,$(filter-out $(1)/main.c,$(wildcard $(1)/*.c)))
 $(B)/bin/$(1): $(call objs,$(1)/main.c) $(B)/lib/lib$(1).a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $$(dir $$@)
-	$(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1)) $(LIBS_proto) $(LIBS_common)
+	$(Q)$$(call say,LD) && $(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1)) $(LIBS_proto) $(LIBS_common)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 
 $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
 
 $(B)/bin/trine-ledger: $(call objs,tests/node/ledger.c) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
 
 # --- tests --------------------------------------------------------------------------------------
 # libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.
@@ -101,10 +104,10 @@ testlib = $(filter $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd
 .SECONDEXPANSION:
 $(UNITS): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $$(call testlib,$$(firstword $$(subst /, ,$$*))) $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ $(CRITERION) -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
 $(NODE_C): $(B)/tests/%: $(B)/obj/tests/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common) -lm
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common) -lm
 
 units: $(UNITS)
 nodes: $(NODE_C)
@@ -117,7 +120,7 @@ fuzz-bins: $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
 .SECONDARY: $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
 
 fuzz: deps fuzzers
 	tests/fuzz/run.sh $(FUZZ_SECONDS)
