@@ -3,7 +3,7 @@
  * current revision: one EVENT per event and gateway, however many watchers it has. A gateway is a cursor (sent_rev):
  *
  *      in step --its link is full--> waits, cursor stays --drained--> sent from the ring --cursor fell off the ring-->
- *      fetched from the store by history.c --> in step;      overtaken by compaction: feed_lost, the link starts anew
+ *      fetched from the store by past.c --> in step;      overtaken by compaction: feed_lost, the link starts anew
  *
  * so apply never waits for a gateway, and nothing is kept for one. PAST_END and WATCHING carry the cursor, which is what
  * makes the join of history and live events exact. */
@@ -190,7 +190,7 @@ void feed_send(struct gateway *g)
     }
     if (g->sent_rev + 1 < ring_start(s->ring)) {
         if (!link_is_full(g->link))
-            history_ask_feed(g);
+            past_ask_feed(g);
         return;
     }
     pos = ring_find(s->ring, g->sent_rev + 1);

@@ -153,7 +153,7 @@ static void gateway_down(struct link *link, void *arg)
     g->up = false;
     g->epoch++;
     read_gateway_down(g);
-    history_gateway_down(g);
+    past_gateway_down(g);
     feed_gateway_down(g);
     log_debug("link: gateway %u is gone", g->slot);
 }
@@ -189,7 +189,7 @@ static int gateway_frame(struct link *link, const struct frame *frame, void *arg
         feed_unwatch(g, frame->unwatch.range_id);
         return 0;
     case FR_HISTORY:
-        return history_ask(g, &frame->history);
+        return past_ask(g, &frame->history);
     default:
         return E_MALFORMED;
     }
@@ -201,7 +201,7 @@ static void gateway_batch_end(struct link *link, void *arg)
 
     UNUSED(link);
     read_run(g->s);
-    history_pump(g->s);
+    past_pump(g->s);
 }
 
 static void gateway_drained(struct link *link, void *arg)
@@ -210,7 +210,7 @@ static void gateway_drained(struct link *link, void *arg)
 
     UNUSED(link);
     feed_send(g);
-    history_pump(g->s);
+    past_pump(g->s);
     read_drained(g->s);
 }
 

@@ -1,5 +1,5 @@
 /* out - every frame that stored sends: the only file of this daemon that builds frames.
- * From apply.c, read.c, feed.c, history.c, status.c; to raftd's and gatewayd's in.c. */
+ * From apply.c, read.c, feed.c, past.c, status.c; to raftd's and gatewayd's in.c. */
 #include "stored/stored.h"
 
 #include "common/limits.h"

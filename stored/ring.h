@@ -1,5 +1,5 @@
 /* ring - recent events in memory, in order of (main, sub): what live feeds and nearly caught-up watchers are served from.
- * Filled by apply (through feed.c), read by feed.c and history.c, all on the loop's thread.
+ * Filled by apply (through feed.c), read by feed.c and past.c, all on the loop's thread.
  * Holds at all times: every event of every revision in [ring_start, current] is here; count and bytes are within their
  * limits (a revision that alone is larger than the ring is not in it, and start lies above it). */
 #ifndef STORED_RING_H

@@ -134,7 +134,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
         fatalx("stored: identity cannot be read from the store");
     mvcc_set_identity(s->mvcc, s->cluster_id, s->member_id, 0);
     feed_hooks(s);
-    history_init(s);
+    past_init(s);
     upkeep_init(s);
 
     mvcc_get_stats(s->mvcc, &stats);
@@ -224,7 +224,7 @@ void stored_fini(struct stored *s)
     for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
         if (s->gateways[slot].ranges)
             feed_gateway_down(&s->gateways[slot]);
-    history_fini(s);
+    past_fini(s);
     upkeep_fini(s);
     results_fini(s);
     alarm_fini(s);

@@ -1,8 +1,8 @@
 /* stored - the storage daemon around mvcc.h: applies what raftd hands on, answers gateways, feeds their watchers.
- * Everything here belongs to the loop's thread, except what a worker job (read.c, history.c, upkeep.c) does with mvcc's
+ * Everything here belongs to the loop's thread, except what a worker job (read.c, past.c, upkeep.c) does with mvcc's
  * [any] functions between loop_work's `work` and `done`. Prototypes are grouped by file; the ring of one message is
  *
- *      in.c -> apply.c | read.c | feed.c | history.c | status.c -> mvcc.h, lease.h -> results.c -> out.c
+ *      in.c -> apply.c | read.c | feed.c | past.c | status.c -> mvcc.h, lease.h -> results.c -> out.c
  */
 #ifndef STORED_STORED_H
 #define STORED_STORED_H
@@ -87,9 +87,9 @@ struct gateway {
     struct watch_range *range_by_id;
     size_t prev_ranges;             /* of them, how many want prev_kv */
     int64_t sent_rev;               /* every live event up to it was sent on this link (or nobody wanted it) */
-    bool feed_far;                  /* its feed is being fetched from the store (history.c) */
+    bool feed_far;                  /* its feed is being fetched from the store (past.c) */
     bool feed_lost;                 /* its feed was overtaken by compaction: the link must start anew */
-    struct history_queue near, far; /* history.c: requests to be served from the ring, from the store */
+    struct history_queue near, far; /* past.c: requests to be served from the ring, from the store */
     size_t history_count;
 };
 
@@ -138,7 +138,7 @@ struct stored {
     struct read_requests parked;  /* SERVEs whose index is not applied yet */
     struct read_jobs stalled;     /* jobs that wait for room on a link */
 
-    /* history.c */
+    /* past.c */
     bool history_running;
     unsigned history_turn_near, history_turn_far; /* slots that were served last */
     struct loop_timer *history_timer;
@@ -217,13 +217,13 @@ void feed_send(struct gateway *g); /* as far as link and ring allow */
 bool feed_wants(const struct gateway *g, struct slice key);
 size_t feed_range_count(const struct gateway *g);
 
-/* --- history.c: past events to gateways ------------------------------------------------------------------------------ */
-int history_ask(struct gateway *g, const struct fr_history *fr);
-void history_ask_feed(struct gateway *g); /* its live feed fell behind the ring */
-void history_pump(struct stored *s);      /* serves what can be served now */
-void history_gateway_down(struct gateway *g);
-void history_init(struct stored *s);
-void history_fini(struct stored *s);
+/* --- past.c: past events to gateways ------------------------------------------------------------------------------ */
+int past_ask(struct gateway *g, const struct fr_history *fr);
+void past_ask_feed(struct gateway *g); /* its live feed fell behind the ring */
+void past_pump(struct stored *s);      /* serves what can be served now */
+void past_gateway_down(struct gateway *g);
+void past_init(struct stored *s);
+void past_fini(struct stored *s);
 
 /* --- upkeep.c: what runs in the background ------------------------------------------------------------------------------ */
 void upkeep_init(struct stored *s);

@@ -2,7 +2,7 @@
  * Driven by a tick, by applied bytes and by applied compactions; works through mvcc.h on worker threads.
  *
  * Lanes, so that reads always find a worker (WORKER_THREADS is 4): one for what the disk must do soon (a sync or a compaction
- * slice), one for chores, one for history (history.c); the fourth is never taken by anything long.
+ * slice), one for chores, one for history (past.c); the fourth is never taken by anything long.
  *
  *      compaction   applied --synced up to its index--> slices, with a pause between --records gone--> those who asked for
  *                   `physical` are answered. The target is in the store, so it goes on after a restart.
