@@ -27,6 +27,7 @@ struct mvcc_conf {
     const char *dir; /* LevelDB's directory: DATA-DIR/store/db */
     size_t cache_bytes;
     struct leases *leases; /* told of attachments; borrowed */
+    const char *boot_id;   /* NULL: the kernel's; tests simulate a reboot with it */
 };
 
 /* One change, told to `on_event` while its command runs [apply]; slices live until the callback returns. prev is filled only

@@ -1,0 +1,104 @@
+/* load - the index at start: the newest checkpoint and the records after it, or else all records.
+ * Records are the truth; a checkpoint only saves time. A record that does not decode, or a read that LevelDB reports as
+ * corrupt, ends the start with its place. */
+#include "common/err.h"
+#include "common/log.h"
+#include "stored/mvcc_inner.h"
+
+static int replay_record(struct mvcc *m, struct slice key, struct slice record, struct buf *why)
+{
+    int64_t main;
+    int32_t sub;
+    bool tombstone;
+    struct api_key_value kv;
+    int err = record_decode(m, key, record, &kv);
+    if (err != 0 || rev_key_decode(key, &main, &sub, &tombstone) != 0) {
+        buf_printf(why, "%s: the record with key ", db_dir(m->db));
+        for (size_t i = 0; i < key.len; i++) {
+            buf_printf(why, "%02x", key.data[i]);
+        }
+        buf_printf(why, " is damaged");
+        return E_DAMAGED;
+    }
+    struct entry *e = index_find(m->ix, kv.key);
+    if (e != NULL && rev_cmp(main, sub, e->latest.main, (int32_t)e->latest.sub) <= 0) {
+        return 0; /* the checkpoint has it already */
+    }
+    struct change c = {.main = main, .sub = (uint32_t)sub, .len = (uint32_t)record.len & INT32_MAX, .tombstone = tombstone};
+    if (tombstone) {
+        index_change(m->ix, e, kv.key, c, 0, 0, 0);
+    } else {
+        index_change(m->ix, e, kv.key, c, kv.create_revision, kv.version, kv.lease);
+    }
+    if (main > atomic_load(&m->rev)) {
+        buf_printf(why, "%s: revision %lld is above the applied one, %lld", db_dir(m->db), (long long)main,
+                   (long long)atomic_load(&m->rev));
+        return E_DAMAGED;
+    }
+    return 0;
+}
+
+static int replay(struct mvcc *m, int64_t from, struct buf *why, uint64_t *count)
+{
+    uint8_t first[REV_KEY_MAX];
+    struct slice key, record;
+    struct db_iter *it = db_iter_new(m->db, NULL, true);
+    int err = 0;
+    *count = 0;
+    db_iter_seek(it, slice_of(first, rev_key_encode(first, from, 0, false)));
+    for (; err == 0 && db_iter_get(it, &key, &record); db_iter_next(it)) {
+        if (key.data[0] != REV_PREFIX) {
+            break;
+        }
+        err = replay_record(m, key, record, why);
+        ++*count;
+    }
+    if (err == 0) {
+        err = db_iter_status(it);
+        if (err != 0) {
+            buf_printf(why, "%s: reading records: %s", db_dir(m->db), err_text(err));
+        }
+    }
+    db_iter_free(it);
+    return err;
+}
+
+/* A checkpoint may be older than the last finished compaction: what that one dropped is gone. */
+static void prune_swept(struct mvcc *m)
+{
+    int64_t swept = atomic_load(&m->swept);
+    struct buf at = BUF_INIT;
+    struct index_iter it;
+    index_seek(m->ix, SLICE_EMPTY, &it);
+    for (struct entry *e = index_next(&it); e != NULL; e = index_next(&it)) {
+        if (entry_droppable(e, swept) == 0) {
+            continue;
+        }
+        buf_reset(&at);
+        buf_add_slice(&at, entry_key(e));
+        index_prune(m->ix, e, swept);
+        index_seek(m->ix, buf_slice(&at), &it);
+    }
+    buf_fini(&at);
+}
+
+int index_load(struct mvcc *m, struct buf *why)
+{
+    int64_t from = 1;
+    uint64_t count;
+    bool checkpoint = checkpoint_load(m, &from) == 0;
+    int err = replay(m, from, why, &count);
+    if (err != 0) {
+        return err;
+    }
+    if (checkpoint) {
+        prune_swept(m);
+    } else {
+        atomic_store(&m->swept, -1); /* records that a lost deletion left behind are in the index now: compact once more */
+    }
+    struct index_totals t = index_totals(m->ix);
+    log_info("mvcc: loaded %llu keys, %llu revisions, revision %lld: %s and %llu records", (unsigned long long)t.live,
+             (unsigned long long)t.changes, (long long)atomic_load(&m->rev), checkpoint ? "checkpoint" : "no checkpoint",
+             (unsigned long long)count);
+    return 0;
+}
