@@ -85,8 +85,6 @@ int conf_read_env(struct conf *c, char *const envp[], struct buf *why); /* TRINE
 /* What spans keys (election >= 5 x heartbeat, retention of the mode, advertise with listen), and derived defaults
  * (raftd-url, initial-cluster, ...); makes data-dir and run-dir absolute, so that priv_drop may change directory. */
 int conf_finish(struct conf *c, struct buf *why);
-/* For raftd without a log yet: this member's name and peer URLs must be in initial-cluster. Later they are history. */
-int conf_check_bootstrap(const struct conf *c, struct buf *why);
 void conf_print_help(const char *program); /* --help: the table, on stdout */
 void conf_show(const struct conf *c, struct buf *out); /* every key with its value, as lines of a file */
 
@@ -115,15 +113,9 @@ void conf_free_urls(struct conf_url *urls, size_t count);
  * an IP address or localhost: names can change, and binding to one is a surprise. */
 int conf_check_urls(const char *list, bool listen, struct buf *why);
 
-/* The pairs of "n1=url,n1=url,n2=url" (initial-cluster), in order of the text; a name may come again with another
- * URL. The array is given: conf_free_members. E_INVALID if a pair is not NAME=URL or comes twice. */
-struct conf_member {
-    char *name;
-    char *url;
-};
-int conf_parse_cluster(const char *text, struct conf_member **members, size_t *count);
-int conf_check_cluster(const char *text, struct buf *why); /* says why not; appends without a newline */
-void conf_free_members(struct conf_member *members, size_t count);
+/* Whether text is "n1=url,n1=url,n2=url" with every URL once (initial-cluster; raftd's boot.c makes members of it). Says
+ * why not; appends without a newline. */
+int conf_check_cluster(const char *text, struct buf *why);
 
 /* A slice of the list text, without blanks around it; *next moves behind the comma, NULL behind the last. */
 struct slice conf_next_item(const char **next);

@@ -301,87 +301,58 @@ int conf_check_urls(const char *list, bool listen, struct buf *why)
 
 /* --- initial-cluster ------------------------------------------------------------------------------------ */
 
-void conf_free_members(struct conf_member *members, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        free(members[i].name);
-        free(members[i].url);
-    }
-    free(members);
-}
-
-/* Fills m (free its parts) or appends the reason. text is one "NAME=URL"; seen are the pairs before it. */
-static int parse_member(const char *text, const struct conf_member *seen, size_t seen_count, struct conf_member *m,
-                        struct buf *why)
+/* Whether text is one "NAME=URL". *url is then where the URL begins in it. */
+static int check_member(const char *text, const char **url, struct buf *why)
 {
     const char *equal = strchr(text, '=');
-    struct conf_url url;
+    struct conf_url parsed;
 
     if (equal == NULL || equal == text) {
         buf_printf(why, "\"%s\" is not NAME=URL", text);
         return E_INVALID;
     }
-    int err = parse_url(equal + 1, &url, why);
+    int err = parse_url(equal + 1, &parsed, why);
 
     if (err != OK)
         return err;
-    bool is_unix = strcmp(url.scheme, "unix") == 0;
-
-    url_fini(&url);
-    if (is_unix) {
+    if (strcmp(parsed.scheme, "unix") == 0) {
         buf_printf(why, "peers are reached by http or https: %s", text);
-        return E_INVALID;
+        err = E_INVALID;
     }
-    for (size_t i = 0; i < seen_count; i++) {
-        if (strcmp(seen[i].url, equal + 1) == 0) {
-            buf_printf(why, "initial cluster has duplicate url %s", equal + 1);
-            return E_INVALID;
-        }
-    }
-    m->name = slice_dup_str(slice_of(text, (size_t)(equal - text)));
-    m->url = xstrdup(equal + 1);
-    return OK;
-}
-
-static int parse_cluster(const char *text, struct conf_member **members, size_t *count, struct buf *why)
-{
-    struct conf_member *array = NULL;
-    size_t n = 0;
-    int err = OK;
-
-    for (const char *next = text; next != NULL && err == OK;) {
-        char *item = slice_dup_str(conf_next_item(&next));
-        array = xrealloc(array, (n + 1) * sizeof(*array));
-        err = parse_member(item, array, n, &array[n], why);
-        if (err == OK)
-            n++;
-        free(item);
-    }
-    if (err != OK) {
-        conf_free_members(array, n);
-        return err;
-    }
-    *members = array;
-    *count = n;
-    return OK;
-}
-
-int conf_parse_cluster(const char *text, struct conf_member **members, size_t *count)
-{
-    struct buf why = BUF_INIT;
-    int err = parse_cluster(text, members, count, &why);
-
-    buf_fini(&why);
+    url_fini(&parsed);
+    *url = equal + 1;
     return err;
+}
+
+/* Whether url is that of one of the pairs of list before end. The pairs are good: each has its equals sign. */
+static bool is_known_url(const char *list, const uint8_t *end, const char *url)
+{
+    for (const char *next = list; next != NULL;) {
+        struct slice pair = conf_next_item(&next);
+        if (pair.data >= end)
+            return false;
+        const uint8_t *equal = memchr(pair.data, '=', pair.len);
+        struct slice known = slice_of(equal + 1, pair.len - (size_t)(equal + 1 - pair.data));
+        if (slice_eq(known, slice_str(url)))
+            return true;
+    }
+    return false;
 }
 
 int conf_check_cluster(const char *text, struct buf *why)
 {
-    struct conf_member *members;
-    size_t count;
-    int err = parse_cluster(text, &members, &count, why);
+    int err = OK;
 
-    if (err == OK)
-        conf_free_members(members, count);
+    for (const char *next = text; next != NULL && err == OK;) {
+        struct slice pair = conf_next_item(&next);
+        char *item = slice_dup_str(pair);
+        const char *url;
+        err = check_member(item, &url, why);
+        if (err == OK && is_known_url(text, pair.data, url)) {
+            buf_printf(why, "initial cluster has duplicate url %s", url);
+            err = E_INVALID;
+        }
+        free(item);
+    }
     return err;
 }

@@ -24,12 +24,32 @@ struct options {
     int words;           /* -v, counted */
     char **pairs;        /* key, value, key, value: what stood as --KEY VALUE; keys are ours, values argv's */
     size_t pair_count;
+    struct conf *conf; /* what is being filled */
+    struct buf why;    /* what is wrong with it, a line each */
 };
 
-static _Noreturn void wrong_option(const struct options *o)
+static void free_pairs(struct options *o)
+{
+    for (size_t i = 0; i < o->pair_count; i++)
+        free(o->pairs[2 * i]);
+    free(o->pairs);
+    o->pairs = NULL;
+    o->pair_count = 0;
+}
+
+/* The way out of all that end here. Frees, so that a leak checker has nothing to say about a wrong option. */
+static _Noreturn void leave(struct options *o, int code)
+{
+    free_pairs(o);
+    buf_fini(&o->why);
+    conf_fini(o->conf);
+    exit(code);
+}
+
+static _Noreturn void wrong_option(struct options *o)
 {
     fprintf(stderr, "%s: try %s --help\n", o->program, o->program);
-    exit(EXIT_WRONG_OPTION);
+    leave(o, EXIT_WRONG_OPTION);
 }
 
 static void add_pair(struct options *o, char *key, char *value)
@@ -45,7 +65,8 @@ static bool is_bool_word(const char *text)
     return text != NULL && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0);
 }
 
-static _Noreturn void unknown_long(const struct options *o, const char *name)
+/* name is taken. */
+static _Noreturn void unknown_long(struct options *o, char *name)
 {
     const char *nearest = conf_nearest_key(name);
 
@@ -53,35 +74,36 @@ static _Noreturn void unknown_long(const struct options *o, const char *name)
     if (nearest != NULL)
         fprintf(stderr, "; did you mean --%s?", nearest);
     fprintf(stderr, "\n");
+    free(name);
     wrong_option(o);
 }
 
-static _Noreturn void print_version(const struct options *o)
+static _Noreturn void print_version(struct options *o)
 {
     printf("%s %s (API of etcd %s)\n", o->program, TRINE_VERSION, TRINE_API_VERSION);
-    exit(0);
+    leave(o, 0);
 }
 
-static _Noreturn void print_help(const struct options *o)
+static _Noreturn void print_help(struct options *o)
 {
     conf_print_help(o->program);
-    exit(0);
+    leave(o, 0);
 }
 
 /* text is what stands behind the "--". Returns how many further arguments it used: 0 or 1. */
 static int read_long(struct options *o, const char *text, char *next)
 {
     static char word_true[] = "true";
+    if (strcmp(text, "help") == 0)
+        print_help(o);
+    if (strcmp(text, "version") == 0)
+        print_version(o);
     const char *equal = strchr(text, '=');
     char *name = equal == NULL ? xstrdup(text) : slice_dup_str(slice_of(text, (size_t)(equal - text)));
     char *value = equal == NULL ? NULL : (char *)(uintptr_t)(equal + 1);
     bool is_file = strcmp(name, "config-file") == 0;
     int used = 0;
 
-    if (strcmp(name, "help") == 0 && value == NULL)
-        print_help(o);
-    if (strcmp(name, "version") == 0 && value == NULL)
-        print_version(o);
     if (!is_file && !conf_has_key(name))
         unknown_long(o, name);
 
@@ -91,6 +113,7 @@ static int read_long(struct options *o, const char *text, char *next)
     } else if (value == NULL) {
         if (next == NULL) {
             fprintf(stderr, "%s: option --%s needs a value\n", o->program, name);
+            free(name);
             wrong_option(o);
         }
         value = next;
@@ -160,9 +183,9 @@ static void read_options(struct options *o, int argc, char **argv)
 }
 
 /* Each line of why, led by the program's name, on stderr. */
-static _Noreturn void refuse(const struct options *o, const struct buf *why, int code)
+static _Noreturn void refuse(struct options *o, int code)
 {
-    const char *line = (const char *)why->data, *end = line + why->len;
+    const char *line = (const char *)o->why.data, *end = line + o->why.len;
 
     while (line < end) {
         const char *eol = memchr(line, '\n', (size_t)(end - line));
@@ -170,79 +193,75 @@ static _Noreturn void refuse(const struct options *o, const struct buf *why, int
         fprintf(stderr, "%s: %.*s\n", o->program, len, line);
         line += len + 1;
     }
-    exit(code);
+    leave(o, code);
 }
 
-/* -c, else the variable, else the default if it exists. Returns what was read, NULL if nothing. */
-static const char *read_file(struct conf *c, const struct options *o, struct buf *why, int *err)
+/* -c, else the variable, else the default if it exists; NULL: none. */
+static const char *find_file(const struct options *o)
 {
     const char *variable = getenv(FILE_VARIABLE);
-    const char *path = o->file;
 
-    if (path == NULL && variable != NULL && variable[0] != '\0')
-        path = variable;
-    if (path == NULL && access(DEFAULT_FILE, F_OK) == 0)
-        path = DEFAULT_FILE;
-    *err = path == NULL ? OK : conf_read_file(c, path, why);
-    return path;
+    if (o->file != NULL)
+        return o->file;
+    if (variable != NULL && variable[0] != '\0')
+        return variable;
+    return access(DEFAULT_FILE, F_OK) == 0 ? DEFAULT_FILE : NULL;
 }
 
-static void set_pairs(struct conf *c, struct options *o, struct buf *why)
+static void set_pairs(struct options *o)
 {
     int err = OK;
 
     for (size_t i = 0; i < o->pair_count; i++) {
-        char *key = o->pairs[2 * i], *where = xasprintf("--%s", key);
-        if (conf_set(c, key, o->pairs[2 * i + 1], where, why) != OK)
+        char *where = xasprintf("--%s", o->pairs[2 * i]);
+        if (conf_set(o->conf, o->pairs[2 * i], o->pairs[2 * i + 1], where, &o->why) != OK)
             err = E_INVALID;
         free(where);
-        free(key);
     }
-    free(o->pairs);
     if (err != OK)
-        refuse(o, why, EXIT_WRONG_OPTION);
+        refuse(o, EXIT_WRONG_OPTION);
 }
 
-static void start_log(const struct conf *c, const struct options *o)
+static void start_log(const struct options *o)
 {
     enum log_level level = LOG_L_INFO;
-    int err = log_level_parse(c->log_level, &level);
+    int err = log_level_parse(o->conf->log_level, &level);
 
     must(err == OK); /* conf_set has checked it */
     log_init(o->program, (enum log_level)MIN((int)level + o->words, (int)LOG_L_TRACE));
 }
 
-static _Noreturn void report_good(const struct conf *c, const struct options *o, const char *path)
+static _Noreturn void report_good(struct options *o, const char *path)
 {
     struct buf text = BUF_INIT;
 
     if (o->words > 0)
-        conf_show(c, &text);
+        conf_show(o->conf, &text);
     buf_printf(&text, "%s: configuration is good (%s)\n", o->program, path == NULL ? "no file" : path);
     fwrite(text.data, 1, text.len, stdout);
     buf_fini(&text);
-    exit(0);
+    leave(o, 0);
 }
 
 void opt_load(struct conf *c, int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-    struct options o = {.program = argc == 0 ? "trine" : slash == NULL ? argv[0] : slash + 1};
-    struct buf why = BUF_INIT;
-    int file_err, env_err;
+    struct options o = {.program = argc == 0 ? "trine" : slash == NULL ? argv[0] : slash + 1, .conf = c};
 
-    read_options(&o, argc, argv);
     conf_init(c);
-    const char *path = read_file(c, &o, &why, &file_err);
+    read_options(&o, argc, argv);
+    const char *path = find_file(&o);
+    int file_err = path == NULL ? OK : conf_read_file(c, path, &o.why);
+    int env_err = conf_read_env(c, environ, &o.why);
 
-    env_err = conf_read_env(c, environ, &why);
     if (file_err != OK || env_err != OK)
-        refuse(&o, &why, EXIT_WRONG_CONFIG);
-    set_pairs(c, &o, &why);
-    if (conf_finish(c, &why) != OK)
-        refuse(&o, &why, EXIT_WRONG_CONFIG);
+        refuse(&o, EXIT_WRONG_CONFIG);
+    set_pairs(&o);
+    if (conf_finish(c, &o.why) != OK)
+        refuse(&o, EXIT_WRONG_CONFIG);
     if (o.check_only)
-        report_good(c, &o, path);
-    buf_fini(&why);
-    start_log(c, &o);
+        report_good(&o, path);
+    free_pairs(&o);
+    buf_fini(&o.why);
+    start_log(&o);
 }

@@ -1,4 +1,4 @@
-/* conf_finish: what spans keys, and the first start of a member. */
+/* conf_finish: what spans keys, and defaults that follow from other keys. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,42 +175,4 @@ Test(conf_finish, a_run_dir_too_deep_for_sockets_is_refused)
     cr_assert_null(strstr((char *)why.data, "raftd-url"));
     buf_fini(&why);
     conf_fini(&c);
-}
-
-static void check_bootstrap(const char *const *pairs, const char *reason)
-{
-    struct conf c;
-    struct buf why = BUF_INIT;
-
-    set_all(&c, pairs);
-    check_finish(&c, "");
-    int err = conf_check_bootstrap(&c, &why);
-
-    buf_add_byte(&why, '\0');
-    cr_assert_str_eq((char *)why.data, reason);
-    cr_assert_eq(err, reason[0] == '\0' ? OK : E_INVALID);
-    buf_fini(&why);
-    conf_fini(&c);
-}
-
-Test(conf_bootstrap, a_member_finds_itself_in_the_cluster)
-{
-    check_bootstrap(PAIRS("name", "default"), "");
-    check_bootstrap(PAIRS("name", "n2", "initial-cluster", "n1=http://a:1,n2=http://b:1,n2=http://c:1",
-                          "initial-advertise-peer-urls", "http://c:1,http://b:1"),
-                    "");
-}
-
-Test(conf_bootstrap, a_member_that_is_not_itself_is_refused_in_etcds_words)
-{
-    check_bootstrap(PAIRS("name", "n3", "initial-cluster", "n1=http://a:1,n2=http://b:1"),
-                    "couldn't find local name \"n3\" in the initial cluster configuration\n");
-    check_bootstrap(PAIRS("name", "n1", "initial-cluster", "n1=http://a:1,n1=http://b:1", "initial-advertise-peer-urls",
-                          "http://a:1"),
-                    "--initial-cluster has n1=http://b:1 but missing from --initial-advertise-peer-urls=http://a:1\n");
-    check_bootstrap(
-        PAIRS("name", "n1", "initial-cluster", "n1=http://a:1", "initial-advertise-peer-urls", "http://a:1,http://b:1"),
-        "--initial-advertise-peer-urls has http://b:1 but missing from --initial-cluster=n1=http://a:1\n");
-    check_bootstrap(PAIRS("name", "n1", "initial-advertise-peer-urls", "http://a:1,http://a:1"),
-                    "initial-cluster: initial cluster has duplicate url http://a:1\n");
 }

@@ -161,18 +161,15 @@ Test(conf_parse, who_listens_needs_an_address)
 
 Test(conf_parse, a_cluster_is_pairs_of_name_and_url)
 {
-    struct conf_member *members;
-    size_t count;
+    const char *texts[] = {"n1=http://a:2380", "n1=http://a:2380, n2=http://b:2380,n1=http://a:7001",
+                           "n1=https://[::1]:2380,n2=http://a:1,n3=http://aa:1"};
 
-    cr_assert_eq(conf_parse_cluster("n1=http://a:2380, n2=http://b:2380,n1=http://a:7001", &members, &count), OK);
-
-    cr_assert_eq(count, 3);
-    cr_assert_str_eq(members[0].name, "n1");
-    cr_assert_str_eq(members[1].name, "n2");
-    cr_assert_str_eq(members[1].url, "http://b:2380");
-    cr_assert_str_eq(members[2].name, "n1");
-    cr_assert_str_eq(members[2].url, "http://a:7001");
-    conf_free_members(members, count);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct buf why = BUF_INIT;
+        cr_assert_eq(conf_check_cluster(texts[i], &why), OK, "%s", texts[i]);
+        cr_assert_eq(why.len, 0);
+        buf_fini(&why);
+    }
 }
 
 Test(conf_parse, a_wrong_cluster_is_refused_with_the_reason)
@@ -187,17 +184,14 @@ Test(conf_parse, a_wrong_cluster_is_refused_with_the_reason)
         {"n1=a:2380", "URL address does not have the form \"http://host:port\": a:2380"},
         {"n1=unix:///x", "peers are reached by http or https: n1=unix:///x"},
         {"n1=http://a:1,n2=http://a:1", "initial cluster has duplicate url http://a:1"},
+        {"n1=http://a:1, n2=http://b:1 ,n1=http://b:1", "initial cluster has duplicate url http://b:1"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct buf why = BUF_INIT;
-        struct conf_member *members = NULL;
-        size_t count;
         cr_assert_eq(conf_check_cluster(cases[i].text, &why), E_INVALID);
         buf_add_byte(&why, '\0');
         cr_assert_str_eq((char *)why.data, cases[i].reason);
-        cr_assert_eq(conf_parse_cluster(cases[i].text, &members, &count), E_INVALID);
-        cr_assert_null(members);
         buf_fini(&why);
     }
 }
