@@ -26,6 +26,11 @@ struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *sta
     r->now_ms = now_ms;
     r->term = r->told_term = start->term;
     r->vote = r->told_vote = start->vote;
+    if (start->last_term > start->term) {
+        /* A crash between entries and hard state. No vote of ours left in that term, and it has its leader. */
+        r->term = start->last_term;
+        r->vote = RAFT_NONE;
+    }
     raft_log_init(&r->log, &r->conf, start);
     r->commit = r->told_commit = start->commit;
     r->applied = r->handed = r->durable = start->first_index - 1;
@@ -385,7 +390,8 @@ bool raft_has_ready(const struct raft *r)
 
     return r->flush || o->early_count > 0 || o->late_count > 0 || o->refused_count > 0 ||
            r->log.offered < r->log.last || hard_is_news(r) || raft_handable(r) != r->told_commit ||
-           raft_read_has_ready(r) || r->drop_below != r->told_drop || soft_is_news(r);
+           raft_read_has_ready(r) || r->drop_below != r->told_drop || soft_is_news(r) ||
+           r->now_ms >= r->told_deadline_ms; /* else a caller with an old deadline would tick in a circle */
 }
 
 static void ready_hard(struct raft *r, struct raft_ready *ready)
@@ -462,6 +468,7 @@ void raft_ready(struct raft *r, struct raft_ready *ready)
     ready->soft_changed = soft_is_news(r);
     r->told_soft = soft_now(r);
     ready->deadline_ms = r->role == RAFT_LEADER ? raft_lead_deadline(r) : r->election_at_ms;
+    r->told_deadline_ms = ready->deadline_ms;
     ready->drop_below = r->drop_below != r->told_drop ? r->drop_below : 0;
     r->told_drop = r->drop_below;
     r->out_pos = 1 - r->out_pos;

@@ -144,6 +144,7 @@ struct raft {
     uint64_t told_commit, drop_below, told_drop;
     uint64_t election_at_ms; /* unless leader */
     uint64_t heard_ms;       /* when a leader of this term last spoke */
+    uint64_t told_deadline_ms;
     struct raft_soft told_soft;
 
     /* membership: the latest in the log, committed or not (thesis 4.1), and the one to go back to if its entry is

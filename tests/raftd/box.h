@@ -89,8 +89,10 @@ static struct box *box_new(uint64_t id, size_t voters, uint64_t term, const uint
     b->now_ms = 1000;
     b->disk_first = 1;
     b->term = term;
-    for (; terms && *terms; terms++)
-        b->disk[++b->disk_last] = box_entry(b->disk_last, *terms, "old");
+    for (; terms && *terms; terms++) {
+        b->disk_last++;
+        b->disk[b->disk_last] = box_entry(b->disk_last, *terms, "old");
+    }
     for (size_t i = 0; i < voters; i++)
         members[i] = (struct raft_member){.id = i + 1};
     b->conf = (struct raft_conf){
