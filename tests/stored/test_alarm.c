@@ -1,4 +1,6 @@
 /* test_alarm - NOSPACE: raised by proposal, refused everywhere, cleared by hand; kept over a restart. */
+#include <unistd.h>
+
 #include "tests/stored/fake.h"
 
 static uint64_t list(struct world *w)
@@ -76,6 +78,7 @@ Test(alarm, a_store_over_its_quota_proposes_nospace_for_itself_once)
     w->conf.quota_backend_bytes = 1000;
     for (int i = 0; i < 8; i++)
         world_put(w, "a", value);
+    usleep(600000); /* db_disk_bytes looks at most twice a second, by the real clock */
     fake_advance(w->loop, 1000);
     cr_assert(fake_take_type(w->raft, FR_PROPOSE, &f));
     cr_assert_eq(command_decode(f.propose.command, &c), 0);

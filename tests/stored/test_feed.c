@@ -133,7 +133,7 @@ Test(feed, recent_history_comes_at_once_and_in_step)
     world_put(w, "b", "1");
     world_put(w, "a", "2");
     fake_drop_all(w->gate);
-    history(w, 9, 1, "a", "", false);
+    history(w, 9, 2, "a", "", false);
     cr_assert(fake_take(w->gate, &f) && f.type == FR_PAST && f.past.rev == 2 && f.past.last == 1 && f.past.token == 9);
     cr_assert(fake_take(w->gate, &f) && f.type == FR_PAST && f.past.rev == 4);
     cr_assert(fake_take(w->gate, &f) && f.type == FR_PAST_END);
