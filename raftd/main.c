@@ -16,21 +16,17 @@
 /* --- one turn ----------------------------------------------------------------------------------- */
 
 /* Our name and client URLs stand in the log, so that all members tell the same; changed ones are proposed by the leader. */
-static void publish(struct raftd *d)
+static bool publish(struct raftd *d)
 {
     const struct member *self = members_find(&d->members, d->member_id);
     struct buf change = BUF_INIT;
 
-    if (!d->publish_due || d->stopping || !raft_is_settled(d->raft))
-        return;
+    if (!d->publish_due || d->stopping || !raft_is_settled(d->raft) || raft_commit(d->raft) < d->publish_index)
+        return false;
     d->publish_due = false;
     if (!self || (slice_eq(slice_str(self->name), slice_str(d->conf.name)) &&
                   slice_eq(slice_str(self->client_urls), slice_str(d->conf.advertise_client_urls))))
-        return;
-    if (raft_commit(d->raft) < d->publish_index) {
-        d->publish_due = true; /* the one proposed before is still on its way */
-        return;
-    }
+        return false;
     raft_conf_encode(&change, &(struct raft_conf_change){
                                   .op = RAFT_CONF_UPDATE,
                                   .id = d->member_id,
@@ -39,8 +35,9 @@ static void publish(struct raftd *d)
                                   .client_urls = slice_str(d->conf.advertise_client_urls),
                               });
     turn_propose(d->turn, TURN_NOBODY, 0, entry_new(ENTRY_CONF, buf_slice(&change)));
-    d->publish_index = raft_last_index(d->raft);
+    d->publish_index = raft_last_index(d->raft); /* not again before this one is committed and in the table */
     buf_fini(&change);
+    return true;
 }
 
 static void stop_continue(struct raftd *d, uint64_t now_ms)
@@ -72,8 +69,9 @@ static void turn_end_cb(void *arg)
 
     turn_clock(d->turn, now_ms);
     out_tell(d);
-    publish(d);
     turn_end(d->turn);
+    if (publish(d))
+        turn_end(d->turn);
     out_tell(d);
     if (d->status_count > 0)
         out_status_expire(d, now_ms);

@@ -3,6 +3,8 @@
  * of the ring: stored/in.c for APPLY, SERVE, LEAD and STATUS; gatewayd/in.c for REFUSED, LEADER and MEMBER. */
 #include "raftd/raftd.h"
 
+#include <inttypes.h>
+
 #include "common/err.h"
 #include "common/mem.h"
 
@@ -63,17 +65,20 @@ static void out_refused(void *arg, unsigned slot, uint64_t req, int err)
     struct raftd *d = arg;
 
     must(slot < RAFTD_SLOTS);
-    log_debug("raftd: refused request %llu of %s: %s", (unsigned long long)req, link_name(d->links[slot]), err_text(err));
+    log_debug("raftd: refused request %" PRIu64 " of %s: %s", req, link_name(d->links[slot]), err_text(err));
     link_send(d->links[slot], FRAME(refused, REFUSED, .req = req, .err = (uint64_t)-err));
 }
 
 static void out_changed(void *arg)
 {
     struct raftd *d = arg;
-    char text[256];
+    struct raftd_said now = {raft_role(d->raft), raft_term(d->raft), raft_leader(d->raft)};
 
-    raft_show(d->raft, text, sizeof(text));
-    log_info("raft: %s", text);
+    /* Settledness and membership change too; what an operator wants to read is who leads. */
+    if (now.role != d->said.role || now.term != d->said.term || now.leader != d->said.leader)
+        log_info("raft: %s, term %" PRIu64 ", leader %" PRIx64 ", last %" PRIu64, raft_role_name(now.role), now.term, now.leader,
+                 raft_last_index(d->raft));
+    d->said = now;
     if (raft_is_settled(d->raft))
         d->publish_due = true;
     out_tell_all(d);
@@ -89,11 +94,11 @@ static void out_conf(void *arg, const struct entry *e)
         err = members_apply(&d->members, &change);
     if (err) {
         d->conf_rejected++;
-        log_warnx("members: entry %llu changes nothing: %s", (unsigned long long)e->index, err_name(err));
+        log_warnx("members: entry %" PRIu64 " changes nothing: %s", e->index, err_name(err));
         return;
     }
-    log_info("members: entry %llu, operation %llu on member %llx, now %zu members", (unsigned long long)e->index,
-             (unsigned long long)change.op, (unsigned long long)change.id, d->members.count);
+    log_info("members: entry %" PRIu64 ", operation %" PRIu64 " on member %" PRIx64 ", now %zu members", e->index, change.op, change.id,
+             d->members.count);
     d->publish_due = true;
     out_tell_all(d);
 }

@@ -32,6 +32,12 @@ struct status_wait {
     uint64_t until_ms;
 };
 
+/* What was last logged about the core. */
+struct raftd_said {
+    enum raft_role role;
+    uint64_t term, leader;
+};
+
 struct raftd {
     struct conf conf;
     struct loop *loop;
@@ -52,6 +58,7 @@ struct raftd {
     struct status_wait status[STATUS_WAIT_MAX];
     size_t status_count;
 
+    struct raftd_said said;
     bool stopping;
     uint64_t stop_until_ms;
     uint64_t conf_rejected; /* committed changes that the table refused: always 0 */
