@@ -329,7 +329,11 @@ void call_reply_part(struct call *c, struct slice part)
     if (c->over) {
         return;
     }
-    must(c->replying && part.len <= c->reply_left);
+    must(c->replying);
+    if (part.len > c->reply_left) { /* the part comes from a sibling: its fault must not be ours */
+        call_fail(c, E_MALFORMED, "answer is longer than its announced size");
+        return;
+    }
     c->reply_left -= part.len;
     own_add(c, part.data, part.len);
     if (c->reply_left == 0) {
