@@ -21,7 +21,7 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     /* to raftd */ \
     X(PROPOSE, propose, 10, ROLE_GATEWAYD | ROLE_STORED, ROLE_RAFTD, "a command to be agreed on") \
     X(READ, read, 11, ROLE_GATEWAYD, ROLE_RAFTD, "a query to be served linearizably") \
-    X(STATUS, status, 12, ROLE_GATEWAYD, ROLE_RAFTD | ROLE_STORED, "what is your state; each daemon adds its facts") \
+    X(STATUS, status, 12, ROLE_GATEWAYD | ROLE_RAFTD, ROLE_RAFTD | ROLE_STORED, "what is your state; each daemon adds its facts") \
     X(APPLIED, applied, 13, ROLE_STORED, ROLE_RAFTD, "how far the store has applied, and how far it is durable") \
     /* to stored */ \
     X(APPLY, apply, 20, ROLE_RAFTD, ROLE_STORED, "one committed entry, in order of index") \

@@ -156,7 +156,7 @@ static void message_send(struct link *l, struct slice bytes)
 
 static void hello_send(struct link *l)
 {
-    struct frame frame = {.type = FR_HELLO, .seq = l->seq_out++, .hello = l->hello};
+    struct frame frame = {.type = FR_HELLO, .seq = 0, .hello = l->hello};
     struct buf out = BUF_INIT;
 
     l->hello_due = false;
@@ -252,7 +252,7 @@ static void link_attached(struct link *l)
     must(l->state == LINK_DOWN);
     log_debug("link: %s: attached", l->name);
     l->state = LINK_HELLO;
-    l->seq_out = 0;
+    l->seq_out = 1; /* 0 is the HELLO, which may leave after frames were queued behind it */
     l->seq_in = 0;
     l->hello_due = true;
     pending_reset(l);
