@@ -236,6 +236,12 @@ static bool chunk_send(struct hand *h)
     must(count >= 0);
     if (count == 0)
         return false;
+    /* At least one is what we get, even over the limit: only an idle store takes it. */
+    if (h->sent_bytes > 0 && chunk[0]->len + HAND_ENTRY_OVERHEAD > allowed) {
+        for (int i = 0; i < count; i++)
+            entry_unref(chunk[i]);
+        return false;
+    }
     for (int i = 0; i < count; i++) {
         must(chunk[i]->index == h->handed + 1);
         h->ops->apply(h->arg, chunk[i]);
