@@ -8,7 +8,8 @@
  *
  * The walk is fuzzy: each page is a slice under the read lock, and changes go on between slices. An entry is whole as of its
  * moment; what happened after the start revision is in the records behind it, and replaying a record that an entry
- * has already changes nothing. The commit is written only when all revisions that pages mention are in LevelDB. A page that
+ * has already changes nothing. That holds only while compaction has not deleted such records: a checkpoint that is older than
+ * the running physical compaction's revision is void (compact.c renews it first). The commit is written only when all revisions that pages mention are in LevelDB. A page that
  * is missing or damaged makes the whole checkpoint void, and the records are read instead. */
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@
 #define PAGE_BYTES (64 * KIB)
 #define COMMIT_PAGE UINT32_MAX
 /* A checkpoint is worth its writing when replaying would cost about as much. */
-#define CHANGES_MIN 20000
+#define REVS_MIN 20000
 /* How long the commit waits for the open batch, in ms. */
 #define FLUSH_WAIT_MS 5000
 #define DELETE_BATCH 1000
@@ -169,17 +170,9 @@ void checkpoint_drop_all(struct mvcc *m)
     drop_generations(m, 0, UINT64_MAX);
 }
 
-void mvcc_checkpoint(struct mvcc *m)
+static void checkpoint_write(struct mvcc *m)
 {
-    pthread_mutex_lock(&m->upkeep);
     int64_t rev = atomic_load(&m->flushed_rev);
-    pthread_rwlock_rdlock(&m->lock);
-    struct index_totals t = index_totals(m->ix);
-    pthread_rwlock_unlock(&m->lock);
-    if (rev - m->checkpoint_rev < (int64_t)MAX((uint64_t)CHANGES_MIN, t.entries / 4)) {
-        pthread_mutex_unlock(&m->upkeep);
-        return;
-    }
     struct writing w = {.generation = m->checkpoint_generation + 1, .start_rev = rev};
     while (!w.done) {
         write_page(m, &w);
@@ -195,6 +188,25 @@ void mvcc_checkpoint(struct mvcc *m)
         drop_generations(m, w.generation, w.generation + 1);
     }
     buf_fini(&w.next);
+}
+
+void checkpoint_renew(struct mvcc *m, int64_t rev)
+{
+    if (m->checkpoint_rev > 0 && m->checkpoint_rev < rev) {
+        checkpoint_write(m);
+    }
+}
+
+void mvcc_checkpoint(struct mvcc *m)
+{
+    pthread_mutex_lock(&m->upkeep);
+    pthread_rwlock_rdlock(&m->lock);
+    struct index_totals t = index_totals(m->ix);
+    pthread_rwlock_unlock(&m->lock);
+    uint64_t enough = m->checkpoint_revs_min != 0 ? m->checkpoint_revs_min : MAX((uint64_t)REVS_MIN, t.entries / 4);
+    if ((uint64_t)(atomic_load(&m->flushed_rev) - m->checkpoint_rev) >= enough) {
+        checkpoint_write(m);
+    }
     pthread_mutex_unlock(&m->upkeep);
 }
 
@@ -331,6 +343,10 @@ int checkpoint_load(struct mvcc *m, int64_t *from_rev)
     struct buf commit = BUF_INIT;
     uint64_t generation = 0;
     bool found = find_commit(m, &generation, &m->checkpoint_generation, &commit);
+    int64_t compacted = own_number(m, 'p', 0);
+    if (found && commit.len == 24 && (int64_t)rev_load64(commit.data + 4) < compacted) {
+        found = false; /* tombstones that it does not know of may be gone */
+    }
     bool good = found && commit.len == 24 && crc_is_right(buf_slice(&commit)) &&
                 read_pages(m, generation, rev_load32(commit.data + 12), rev_load64(commit.data + 16));
     if (good) {

@@ -5,7 +5,11 @@
  * (1) listed under the read lock, (2) deleted from LevelDB, (3) dropped from the index under the write lock. Apply may add
  * revisions in between, but those are above the mark and change nothing about what is droppable at it. Since (2) comes before
  * (3), an index checkpoint never lacks a revision whose deletion is not in LevelDB yet. No scan over records: the index knows
- * them all. After the last slice 'm' 's' says so; a run that is cut off begins again, which only repeats deletions. */
+ * them all. After the last slice 'm' 's' says so; a run that is cut off begins again, which only repeats deletions.
+ *
+ * A power cut may take some deletions and leave later ones. A put must not outlive the tombstone behind it, so there are two
+ * walks: the first leaves tombstones alone, then all is synced, then the second takes them. And an index checkpoint from
+ * before the mark could bring back a key whose tombstone is gone: 'm' 'p', synced before the first deletion, makes it void. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,7 +56,7 @@ void compact_batch_ends(struct mvcc *m, uint64_t index)
     }
 }
 
-/* The newest mark that may be worked on, and all below it, leave the list. 0: none. */
+/* The newest mark that may be worked on, and all below it, leave the list. -1: none. */
 static int64_t take_order(struct mvcc *m, uint64_t durable_index)
 {
     pthread_mutex_lock(&m->write);
@@ -60,7 +64,7 @@ static int64_t take_order(struct mvcc *m, uint64_t durable_index)
     while (take < m->order_count && m->orders[take].index != 0 && m->orders[take].index <= durable_index) {
         take++;
     }
-    int64_t rev = take == 0 ? 0 : m->orders[take - 1].rev;
+    int64_t rev = take == 0 ? -1 : m->orders[take - 1].rev;
     m->order_count -= take;
     memmove(m->orders, m->orders + take, (size_t)m->order_count * sizeof(m->orders[0]));
     pthread_mutex_unlock(&m->write);
@@ -100,7 +104,7 @@ static void list_droppable(struct mvcc *m, struct slice_work *w)
             break;
         }
         const struct change *older;
-        size_t count = entry_older(e, &older), drop = entry_droppable(e, m->prune_rev);
+        size_t count = entry_older(e, &older), drop = entry_droppable(e, m->prune_rev, m->prune_tombstones);
         for (size_t k = 0; k < drop; k++) {
             delete_add(w, k < count ? older[k] : e->latest);
         }
@@ -134,27 +138,49 @@ static void drop_from_index(struct mvcc *m, const struct slice_work *w)
         index_seek(m->ix, buf_slice(&m->prune_from), &it);
         struct entry *e = index_next(&it);
         while (e != NULL && count < SLICE_ENTRIES && (w->last || slice_cmp(entry_key(e), buf_slice(&w->next)) < 0)) {
-            if (entry_droppable(e, m->prune_rev) > 0) {
+            if (entry_droppable(e, m->prune_rev, m->prune_tombstones) > 0) {
                 drop[count++] = e;
             }
             e = index_next(&it);
         }
         for (size_t i = 0; i < count; i++) {
-            index_prune(m->ix, drop[i], m->prune_rev);
+            index_prune(m->ix, drop[i], m->prune_rev, m->prune_tombstones);
         }
         pthread_rwlock_unlock(&m->lock);
         more = count == SLICE_ENTRIES;
     }
 }
 
-static void prune_done(struct mvcc *m)
+static void own_number_write(struct mvcc *m, char kind, int64_t rev)
 {
-    uint8_t key[2] = {META_OWN, 's'}, value[8];
+    uint8_t key[2] = {META_OWN, (uint8_t)kind}, value[8];
     struct db_batch *b = db_batch_new();
-    rev_store64(value, (uint64_t)m->prune_rev);
+    rev_store64(value, (uint64_t)rev);
     db_batch_put(b, slice_of(key, sizeof(key)), slice_of(value, sizeof(value)));
     db_write(m->db, b, false);
     db_batch_free(b);
+}
+
+static void prune_begin(struct mvcc *m, int64_t rev)
+{
+    m->prune_rev = rev;
+    m->prune_tombstones = false;
+    buf_reset(&m->prune_from);
+    checkpoint_renew(m, rev);
+    own_number_write(m, 'p', rev);
+    db_sync(m->db, NULL, NULL);
+}
+
+/* The end of a walk. */
+static void prune_done(struct mvcc *m)
+{
+    buf_reset(&m->prune_from);
+    if (!m->prune_tombstones) {
+        db_sync(m->db, NULL, NULL);
+        m->prune_tombstones = true;
+        return;
+    }
+    own_number_write(m, 's', m->prune_rev);
     atomic_store(&m->swept, m->prune_rev);
     log_info("compact: finished scheduled compaction at revision %lld", (long long)m->prune_rev);
     m->prune_rev = 0;
@@ -184,8 +210,12 @@ bool mvcc_compact_step(struct mvcc *m, size_t batch_limit, uint64_t durable_inde
 {
     pthread_mutex_lock(&m->upkeep);
     if (m->prune_rev == 0) {
-        m->prune_rev = take_order(m, durable_index);
-        buf_reset(&m->prune_from);
+        int64_t rev = take_order(m, durable_index);
+        if (rev > 0) {
+            prune_begin(m, rev);
+        } else if (rev == 0) {
+            atomic_store(&m->swept, MAX(atomic_load(&m->swept), (int64_t)0)); /* nothing lies below it */
+        }
     }
     size_t deleted = 0;
     for (int i = 0; i < STEP_SLICES && m->prune_rev != 0 && deleted < batch_limit; i++) {

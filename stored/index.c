@@ -415,11 +415,11 @@ static void path_remove(struct index *ix, struct path *p)
     }
 }
 
-bool index_prune(struct index *ix, struct entry *e, int64_t rev)
+bool index_prune(struct index *ix, struct entry *e, int64_t rev, bool tombstones)
 {
     const struct change *older;
     size_t count = entry_older(e, &older);
-    size_t drop = entry_droppable(e, rev);
+    size_t drop = entry_droppable(e, rev, tombstones);
     if (drop <= count) {
         entry_drop_older(ix, e, drop);
         return false;

@@ -58,8 +58,8 @@ size_t entry_older(const struct entry *e, const struct change **older); /* ascen
 /* The newest change at or below rev; false: the key had none (or none is left). */
 bool entry_at(const struct entry *e, int64_t rev, struct sight *out);
 /* How many changes, oldest first, compaction at rev drops (§9 of semantics.md): older[0..n), and the latest too when
- * n is one more than there are older ones. */
-size_t entry_droppable(const struct entry *e, int64_t rev);
+ * n is one more than there are older ones. tombstones false: leaves the tombstone that is the newest of the dropped ones. */
+size_t entry_droppable(const struct entry *e, int64_t rev, bool tombstones);
 
 struct index;
 struct index *index_new(void);
@@ -75,7 +75,7 @@ struct entry *index_change(struct index *ix, struct entry *found, struct slice k
 struct entry *index_append(struct index *ix, struct slice key, struct change latest, int64_t create, int64_t version,
                            int64_t lease, const struct change *older, size_t older_count);
 /* Drops what compaction at rev drops of this entry; e is invalid afterwards if that is all of it (returns true). */
-bool index_prune(struct index *ix, struct entry *e, int64_t rev);
+bool index_prune(struct index *ix, struct entry *e, int64_t rev, bool tombstones);
 
 uint64_t index_rank(const struct index *ix, struct slice key); /* live keys below key */
 uint64_t index_count(const struct index *ix, const struct api_interval *in);

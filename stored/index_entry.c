@@ -63,7 +63,7 @@ bool entry_at(const struct entry *e, int64_t rev, struct sight *out)
     return true;
 }
 
-size_t entry_droppable(const struct entry *e, int64_t rev)
+size_t entry_droppable(const struct entry *e, int64_t rev, bool tombstones)
 {
     const struct change *older;
     size_t count = entry_older(e, &older);
@@ -80,7 +80,7 @@ size_t entry_droppable(const struct entry *e, int64_t rev)
         return 0;
     }
     /* The newest of them stays, unless it says "deleted" and nobody may ask for its revision any more. */
-    return keep.tombstone && keep.main < rev ? below : below - 1;
+    return tombstones && keep.tombstone && keep.main < rev ? below : below - 1;
 }
 
 struct entry *entry_new(struct index *ix, struct slice key)

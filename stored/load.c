@@ -71,12 +71,12 @@ static void prune_swept(struct mvcc *m)
     struct index_iter it;
     index_seek(m->ix, SLICE_EMPTY, &it);
     for (struct entry *e = index_next(&it); e != NULL; e = index_next(&it)) {
-        if (entry_droppable(e, swept) == 0) {
+        if (entry_droppable(e, swept, true) == 0) {
             continue;
         }
         buf_reset(&at);
         buf_add_slice(&at, entry_key(e));
-        index_prune(m->ix, e, swept);
+        index_prune(m->ix, e, swept, true);
         index_seek(m->ix, buf_slice(&at), &it);
     }
     buf_fini(&at);

@@ -41,6 +41,15 @@ static int number_load(struct mvcc *m, char kind, uint8_t *value, size_t len, st
     return err;
 }
 
+int64_t own_number(struct mvcc *m, char kind, int64_t fallback)
+{
+    struct buf why = BUF_INIT;
+    uint8_t value[8];
+    int err = number_load(m, kind, value, sizeof(value), &why);
+    buf_fini(&why);
+    return err == 0 ? (int64_t)rev_load64(value) : err == E_NOT_FOUND ? fallback : INT64_MAX;
+}
+
 static void format_write(struct mvcc *m)
 {
     struct buf key = BUF_INIT;
@@ -142,6 +151,7 @@ int mvcc_open(struct mvcc **out, const struct mvcc_conf *conf, struct buf *why)
     struct mvcc *m = xcalloc(1, sizeof(*m));
     locks_init(m);
     m->leases = conf->leases;
+    m->checkpoint_revs_min = conf->checkpoint_revs_min;
     m->ix = index_new();
     m->cache = cache_new(conf->cache_bytes);
     m->batch = db_batch_new();

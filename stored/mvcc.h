@@ -28,6 +28,7 @@ struct mvcc_conf {
     size_t cache_bytes;
     struct leases *leases; /* told of attachments; borrowed */
     const char *boot_id;   /* NULL: the kernel's; tests simulate a reboot with it */
+    uint64_t checkpoint_revs_min; /* revisions that make a checkpoint worth while; 0: the default */
 };
 
 /* One change, told to `on_event` while its command runs [apply]; slices live until the callback returns. prev is filled only

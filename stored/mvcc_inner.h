@@ -5,6 +5,7 @@
  *   'm' 'v'                            -> format version(4)
  *   'm' 'a'                            -> applied index(8) revision(8)
  *   'm' 'c'                            -> compacted revision(8), absent: never
+ *   'm' 'p'                            -> physical compaction up to it has begun(8), absent: none
  *   'm' 's'                            -> records below it are gone(8), absent: none
  *   'm' 'b' index(8)                   -> index(8) of the batch before: the dense marker
  *   'm' 'u' base(8) index(8) seq(4)    -> present(1) key length(4) key value: what a meta key had at durable point `base`
@@ -102,8 +103,10 @@ struct mvcc {
     pthread_mutex_t upkeep; /* one of checkpoint, compact_step at a time; guards: */
     struct buf prune_from;  /* next key of the running physical compaction */
     int64_t prune_rev;      /* its target; 0: none */
+    bool prune_tombstones;  /* its second walk */
     uint64_t checkpoint_generation;
     int64_t checkpoint_rev;
+    uint64_t checkpoint_revs_min; /* set when opened */
     pthread_mutex_t sync;   /* one mvcc_sync at a time */
 
     _Atomic uint64_t puts, deletes, ranges, txns, compaction_bytes;
@@ -160,12 +163,16 @@ void own_key(struct buf *out, char kind);        /* 'm' kind */
 
 /* mvcc.c: applied index, revisions and marks from LevelDB */
 int numbers_load(struct mvcc *m, struct buf *why);
+/* One number of kind `kind`; fallback if it is absent, INT64_MAX if it is damaged. */
+int64_t own_number(struct mvcc *m, char kind, int64_t fallback);
 
 /* load.c */
 int index_load(struct mvcc *m, struct buf *why);
 /* checkpoint.c: 0 and the revision from which records must be replayed; E_NOT_FOUND: none (complete). */
 int checkpoint_load(struct mvcc *m, int64_t *from_rev);
 void checkpoint_drop_all(struct mvcc *m);
+/* If there is a checkpoint from before rev, a new one takes its place (m->upkeep is held). */
+void checkpoint_renew(struct mvcc *m, int64_t rev);
 
 /* sync.c */
 int synced_open(struct mvcc *m, const struct mvcc_conf *conf, struct buf *why); /* opens m->db */
