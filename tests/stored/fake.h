@@ -29,6 +29,7 @@
 /* --- loop --------------------------------------------------------------------------------------------------- */
 
 struct loop_timer {
+    struct loop *loop;
     loop_timer_cb *cb;
     void *arg;
     uint64_t at_ms; /* 0: not set */
@@ -57,6 +58,7 @@ struct loop *loop_new(void)
 
 void loop_free(struct loop *l)
 {
+    cr_assert_null(l->timers, "a timer was not freed");
     free(l);
 }
 
@@ -76,6 +78,7 @@ struct loop_timer *loop_timer_new(struct loop *l, loop_timer_cb *cb, void *arg)
 {
     struct loop_timer *t = xcalloc(1, sizeof *t);
 
+    t->loop = l;
     t->cb = cb;
     t->arg = arg;
     t->next = l->timers;
@@ -85,7 +88,16 @@ struct loop_timer *loop_timer_new(struct loop *l, loop_timer_cb *cb, void *arg)
 
 void loop_timer_set(struct loop_timer *t, uint64_t at_ms) { t->at_ms = at_ms ? at_ms : 1; }
 void loop_timer_stop(struct loop_timer *t) { t->at_ms = 0; }
-void loop_timer_free(struct loop_timer *t) { t->at_ms = 0; /* freed with the process */ }
+
+void loop_timer_free(struct loop_timer *t)
+{
+    struct loop_timer **at = &t->loop->timers;
+
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+    free(t);
+}
 
 void loop_work(struct loop *l, loop_work_cb *work, loop_work_cb *done, void *arg)
 {
@@ -166,7 +178,6 @@ struct link *link_new(struct loop *loop, const struct link_conf *conf, const str
     return l;
 }
 
-void link_free(struct link *l) { UNUSED(l); }
 void link_set_hello(struct link *l, const struct fr_hello *hello) { l->hello = *hello; }
 void link_start(struct link *l) { UNUSED(l); }
 bool link_is_full(const struct link *l) { return l->full; }
@@ -227,6 +238,15 @@ static inline void fake_drop_all(struct link *l)
 
     while (fake_take(l, &frame))
         ;
+}
+
+void link_free(struct link *l)
+{
+    fake_drop_all(l);
+    if (l->taken)
+        buf_fini(&l->taken->bytes);
+    free(l->taken);
+    free(l);
 }
 
 static inline void fake_up(struct link *l, uint64_t instance)
@@ -292,7 +312,12 @@ static inline struct world *world_new(void)
     cr_assert_not_null(mkdtemp(w->dir));
     snprintf(store, sizeof store, "%s/store", w->dir);
     cr_assert_eq(mkdir(store, 0700), 0);
-    conf_init(&w->conf);
+    w->conf = (struct conf){.election_timeout_ms = 1000,
+                            .cache_bytes = MIB,
+                            .auto_compaction_mode = "periodic",
+                            .auto_compaction_retention = "0",
+                            .compaction_batch_limit = 1000,
+                            .compaction_sleep_interval_ms = 10};
     w->conf.data_dir = xstrdup(w->dir);
     w->conf.raftd_url = "ipc:///nowhere/r";
     w->conf.stored_url = "ipc:///nowhere/s";
@@ -301,12 +326,19 @@ static inline struct world *world_new(void)
     return w;
 }
 
-/* An orderly end and a new start on the same store. */
-static inline void world_restart(struct world *w)
+static inline void world_close(struct world *w)
 {
     fake_settle(w->loop);
     stored_fini(&w->s);
-    w->loop->timers = NULL;
+    link_free(w->s.raft);
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
+        link_free(w->s.gateways[slot].link);
+}
+
+/* An orderly end and a new start on the same store. */
+static inline void world_restart(struct world *w)
+{
+    world_close(w);
     world_open(w);
 }
 
@@ -314,11 +346,11 @@ static inline void world_free(struct world *w)
 {
     char command[128];
 
-    fake_settle(w->loop);
-    stored_fini(&w->s);
+    world_close(w);
     snprintf(command, sizeof command, "rm -rf %s", w->dir);
     cr_assert_eq(system(command), 0);
     loop_free(w->loop);
+    free((char *)w->conf.data_dir);
     free(w);
 }
 

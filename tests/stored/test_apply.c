@@ -135,7 +135,7 @@ Test(apply, a_query_of_a_gateway_that_left_is_not_answered_to_its_successor)
 Test(apply, a_large_range_comes_in_parts_that_are_asked_for)
 {
     struct world *w = world_new();
-    char *value = xmalloc(400001), key[8];
+    char *value = xmalloc(400001), key[16];
     struct api_range rq = {.key = SLICE_LIT("k"), .range_end = SLICE_LIT("l")};
     struct buf body = BUF_INIT, all = BUF_INIT;
     struct frame f;
