@@ -169,8 +169,9 @@ void loop_run(struct loop *l)
     uv_update_time(&l->uv);
     l->is_running = true;
     uv_run(&l->uv, UV_RUN_DEFAULT);
-    l->is_running = false;
     turn_end(l); /* of the turn that stopped it */
+    l->is_running = false;
+    l->uv.stop_flag = 0; /* a loop_stop from those hooks is of this run, not of the next one */
 }
 
 void loop_stop(struct loop *l)
@@ -215,9 +216,7 @@ void loop_free(struct loop *l)
     }
     uv_prepare_stop(&l->prepare);
     uv_walk(&l->uv, close_left_cb, NULL);
-    /* Jobs end, handles close; a loop_stop from the last hooks makes the first run return early. */
-    while (uv_run(&l->uv, UV_RUN_DEFAULT) != 0)
-        continue;
+    uv_run(&l->uv, UV_RUN_DEFAULT); /* jobs end, handles close */
     must(uv_loop_close(&l->uv) == 0);
     free(l->hooks);
     free(l);

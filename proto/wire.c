@@ -14,23 +14,18 @@
  * at exit only and by one thread, an aio is stopped before it is freed. */
 #include "proto/wire.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
-#include <nng/transport/ipc/ipc.h>
 
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "proto/wire_end.h"
 
 /* Pipes between ADD_PRE and ADD_POST or REM_POST: peers that nng is refusing this moment. More than these at once are a
  * flood on a taken slot; the oldest is forgotten. */
@@ -53,13 +48,12 @@ struct raw_list {
 
 struct wire {
     const char *name;
-    char *url;
-    bool is_listener;
+    struct loop *loop;
     struct loop_wake *wake;
+    struct loop_timer *check_timer; /* runs while no peer is attached */
 
     nng_socket socket;
-    nng_dialer dialer;
-    nng_listener listener;
+    struct wire_end end;
     nng_aio *recv_aio;
     nng_aio *send_aio;
 
@@ -243,12 +237,35 @@ static void held_release(struct wire *w, nng_msg *msg)
         nng_recv_aio(w->socket, w->recv_aio);
 }
 
+/* At whole multiples, so that all wires that wait are checked in one turn. */
+static void check_soon(struct wire *w)
+{
+    loop_timer_set(w->check_timer, (loop_now_ms(w->loop) / WIRE_CHECK_MS + 1) * WIRE_CHECK_MS);
+}
+
+static void check_cb(void *arg, uint64_t now_ms)
+{
+    struct wire *w = arg;
+
+    if (w->pipe != 0)
+        return; /* until it is gone: wire_is_alone */
+    if (w->candidate_count == 0)
+        wire_end_check(&w->end, now_ms);
+    check_soon(w);
+}
+
+static void wire_is_alone(struct wire *w)
+{
+    w->pipe = 0;
+    check_soon(w);
+}
+
 /* A pipe's first sign of life. PAIR0 has one pipe at a time, so a former one is gone even if its REM_POST is late:
  * then DETACHED comes first and the sign is looked at again. */
 static void wire_attach(struct wire *w, uint32_t pipe, struct wire_event *event)
 {
     if (w->pipe != 0) {
-        w->pipe = 0;
+        wire_is_alone(w);
         event->type = WIRE_DETACHED;
         return;
     }
@@ -286,7 +303,7 @@ bool wire_next(struct wire *w, struct wire_event *event)
         case RAW_REM_POST:
             candidate_take(w, raw->pipe);
             if (raw->pipe == w->pipe) {
-                w->pipe = 0;
+                wire_is_alone(w);
                 event->type = WIRE_DETACHED;
                 return true;
             }
@@ -368,38 +385,10 @@ void wire_detach(struct wire *w)
         return;
     send_abort(w, w->pipe);
     nng_pipe_close((nng_pipe){.id = w->pipe});
-    w->pipe = 0;
+    wire_is_alone(w);
 }
 
 /* --- beginning and end ---------------------------------------------------------------------------- */
-
-/* A killed process leaves its socket file behind, and bind(2) refuses to reuse it. Nobody answers on such a file. */
-static void ipc_remove_stale(const struct wire *w, const char *path)
-{
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    struct stat st;
-
-    if (strlen(path) >= sizeof(sun.sun_path))
-        fatalx("link: %s: socket path too long (%zu bytes at most): %s", w->name, sizeof(sun.sun_path) - 1, path);
-    if (lstat(path, &st) != 0)
-        return;
-    if (!S_ISSOCK(st.st_mode))
-        fatalx("link: %s: %s exists and is not a socket", w->name, path);
-    memcpy(sun.sun_path, path, strlen(path));
-
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        fatal("link: %s: socket", w->name);
-    int rc = connect(fd, (struct sockaddr *)&sun, sizeof(sun));
-    int connect_errno = errno;
-
-    close(fd);
-    if (rc == 0)
-        fatalx("link: %s: another process listens on %s", w->name, path);
-    if (connect_errno == ECONNREFUSED && unlink(path) != 0)
-        fatal("link: %s: unlink %s", w->name, path);
-}
 
 static void socket_open(struct wire *w)
 {
@@ -424,29 +413,22 @@ struct wire *wire_new(struct loop *loop, const char *name, const char *url, bool
     struct wire *w = xcalloc(1, sizeof(*w));
 
     w->name = name;
-    w->url = xstrdup(url);
-    w->is_listener = listen;
+    w->loop = loop;
+    w->check_timer = loop_timer_new(loop, check_cb, w);
     w->wake = loop_wake_new(loop, wake_cb, arg);
     must(pthread_mutex_init(&w->mutex, NULL) == 0);
     must(pthread_mutex_init(&w->send_mutex, NULL) == 0);
     socket_open(w);
-    must_nng(listen ? nng_listener_create(&w->listener, w->socket, url) : nng_dialer_create(&w->dialer, w->socket, url),
-             url, name);
+    wire_end_init(&w->end, name, url, listen, w->socket);
     return w;
 }
 
 void wire_start(struct wire *w)
 {
-    static const char ipc[] = "ipc://";
-
-    if (w->is_listener && !strncmp(w->url, ipc, sizeof(ipc) - 1)) {
-        ipc_remove_stale(w, w->url + sizeof(ipc) - 1);
-        must_nng(nng_listener_set_int(w->listener, NNG_OPT_IPC_PERMISSIONS, 0600), "socket mode", w->name);
-    }
     w->is_receiving = true;
     nng_recv_aio(w->socket, w->recv_aio);
-    must_nng(w->is_listener ? nng_listener_start(w->listener, 0) : nng_dialer_start(w->dialer, NNG_FLAG_NONBLOCK),
-             w->url, w->name);
+    wire_end_start(&w->end);
+    check_soon(w);
 }
 
 static void raw_list_fini(struct raw_list *list, size_t pos)
@@ -472,6 +454,7 @@ void wire_free(struct wire *w)
     pthread_mutex_destroy(&w->mutex);
     pthread_mutex_destroy(&w->send_mutex);
     loop_wake_free(w->wake);
-    free(w->url);
+    loop_timer_free(w->check_timer);
+    wire_end_fini(&w->end);
     free(w);
 }
