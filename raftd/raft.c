@@ -384,6 +384,11 @@ static bool hard_is_news(const struct raft *r)
     return r->hard_force || r->term != r->told_term || r->vote != r->told_vote || r->log.truncate_from > 0;
 }
 
+static uint64_t deadline(const struct raft *r)
+{
+    return r->role == RAFT_LEADER ? raft_lead_deadline(r) : r->election_at_ms;
+}
+
 bool raft_has_ready(const struct raft *r)
 {
     const struct raft_out *o = &r->out[r->out_pos];
@@ -391,7 +396,8 @@ bool raft_has_ready(const struct raft *r)
     return r->flush || o->early_count > 0 || o->late_count > 0 || o->refused_count > 0 ||
            r->log.offered < r->log.last || hard_is_news(r) || raft_handable(r) != r->told_commit ||
            raft_read_has_ready(r) || r->drop_below != r->told_drop || soft_is_news(r) ||
-           r->now_ms >= r->told_deadline_ms; /* else a caller with an old deadline would tick in a circle */
+           /* The deadline that the caller knows has passed and is no longer ours: else it would tick in a circle. */
+           (r->now_ms >= r->told_deadline_ms && deadline(r) != r->told_deadline_ms);
 }
 
 static void ready_hard(struct raft *r, struct raft_ready *ready)
@@ -467,8 +473,7 @@ void raft_ready(struct raft *r, struct raft_ready *ready)
     ready->refused_count = o->refused_count;
     ready->soft_changed = soft_is_news(r);
     r->told_soft = soft_now(r);
-    ready->deadline_ms = r->role == RAFT_LEADER ? raft_lead_deadline(r) : r->election_at_ms;
-    r->told_deadline_ms = ready->deadline_ms;
+    ready->deadline_ms = r->told_deadline_ms = deadline(r);
     ready->drop_below = r->drop_below != r->told_drop ? r->drop_below : 0;
     r->told_drop = r->drop_below;
     r->out_pos = 1 - r->out_pos;
