@@ -216,8 +216,8 @@ static int own_check(const struct conf *conf, const char *in_cluster, struct buf
     }
     for (size_t i = 0; i < ours.count && !err; i++) {
         if (!urls_has(&theirs, ours.list[i])) {
-            buf_printf(why, "--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s=%s", ours.list[i],
-                       conf->name, in_cluster);
+            buf_printf(why, "--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s=%s",
+                       ours.list[i], conf->name, in_cluster);
             err = E_INVALID;
         }
     }

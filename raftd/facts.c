@@ -27,12 +27,15 @@ static void raft_facts(const struct raftd *d, struct buf *b)
     const struct member *self = members_find(&d->members, d->member_id);
 
     turn_stats(d->turn, &s);
-    gauge(b, "etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", raft_leader(d->raft) != RAFT_NONE);
+    gauge(b, "etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.",
+          raft_leader(d->raft) != RAFT_NONE);
     gauge(b, "etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.",
           raft_role(d->raft) == RAFT_LEADER);
-    gauge(b, "etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", self && self->is_learner);
+    gauge(b, "etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.",
+          self && self->is_learner);
     count(b, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.", s.leader_changes);
-    gauge(b, "etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", raft_commit(d->raft));
+    gauge(b, "etcd_server_proposals_committed_total", "The total number of consensus proposals committed.",
+          raft_commit(d->raft));
     gauge(b, "etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", s.applied);
     gauge(b, "etcd_server_proposals_pending", "The current number of pending proposals to commit.",
           raft_last_index(d->raft) - raft_commit(d->raft) + s.held);
@@ -40,15 +43,18 @@ static void raft_facts(const struct raftd *d, struct buf *b)
     count(b, "etcd_server_heartbeat_send_failures_total",
           "The total number of leader heartbeat send failures (likely overloaded from slow disk).", 0);
     count(b, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", s.reads_refused);
-    count(b, "etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's.", s.reads_slow);
-    metrics_help(b, "etcd_server_id", METRICS_GAUGE, "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.");
+    count(b, "etcd_server_slow_read_indexes_total",
+          "The total number of pending read indexes not in sync with leader's.", s.reads_slow);
+    metrics_help(b, "etcd_server_id", METRICS_GAUGE,
+                 "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.");
     snprintf(label, sizeof(label), "server_id=\"%" PRIx64 "\"", d->member_id);
     metrics_u64(b, "etcd_server_id", label, 1);
     metrics_help(b, "etcd_network_known_peers", METRICS_GAUGE, "The current number of known peers.");
     for (size_t i = 0; i < d->members.count; i++) {
         if (d->members.list[i].id == d->member_id)
             continue;
-        snprintf(label, sizeof(label), "Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"", d->member_id, d->members.list[i].id);
+        snprintf(label, sizeof(label), "Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"", d->member_id,
+                 d->members.list[i].id);
         metrics_u64(b, "etcd_network_known_peers", label, 1);
     }
     gauge(b, "trine_raftd_term", "Raft's term.", raft_term(d->raft));
@@ -65,9 +71,11 @@ static void wal_facts(const struct raftd *d, struct buf *b)
     struct wal_stats s;
 
     wal_stats(d->wal, &s);
-    metrics_help(b, "etcd_disk_wal_fsync_duration_seconds", METRICS_HISTOGRAM, "The latency distributions of fsync called by WAL.");
+    metrics_help(b, "etcd_disk_wal_fsync_duration_seconds", METRICS_HISTOGRAM,
+                 "The latency distributions of fsync called by WAL.");
     histogram_render(b, "etcd_disk_wal_fsync_duration_seconds", NULL, s.sync_us);
-    metrics_help(b, "etcd_disk_wal_write_duration_seconds", METRICS_HISTOGRAM, "The latency distributions of write called by WAL.");
+    metrics_help(b, "etcd_disk_wal_write_duration_seconds", METRICS_HISTOGRAM,
+                 "The latency distributions of write called by WAL.");
     histogram_render(b, "etcd_disk_wal_write_duration_seconds", NULL, s.write_us);
     gauge(b, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.", s.bytes);
     count(b, "trine_raftd_wal_batches_total", "Batches written to the log: one sync each.", s.batches);
@@ -90,7 +98,8 @@ static void link_facts(const struct raftd *d, struct buf *b)
         {"trine_raftd_link_bytes_in_total", "Bytes received.", offsetof(struct link_stats, bytes_in)},
         {"trine_raftd_link_bytes_out_total", "Bytes sent.", offsetof(struct link_stats, bytes_out)},
         {"trine_raftd_link_malformed_total", "Messages that closed the link.", offsetof(struct link_stats, malformed)},
-        {"trine_raftd_link_refused_hellos_total", "Peers refused at HELLO.", offsetof(struct link_stats, refused_hellos)},
+        {"trine_raftd_link_refused_hellos_total", "Peers refused at HELLO.",
+         offsetof(struct link_stats, refused_hellos)},
         {"trine_raftd_link_downs_total", "Times that the link was lost.", offsetof(struct link_stats, downs)},
     };
 
@@ -105,7 +114,8 @@ static void link_facts(const struct raftd *d, struct buf *b)
                 continue;
             metrics_label(&label, "link", slice_str(link_name(d->links[slot])));
             buf_add_byte(&label, 0);
-            metrics_u64(b, rows[row].name, (const char *)label.data, *(const uint64_t *)(const void *)((const char *)s + rows[row].offset));
+            metrics_u64(b, rows[row].name, (const char *)label.data,
+                        *(const uint64_t *)(const void *)((const char *)s + rows[row].offset));
             buf_fini(&label);
         }
     }

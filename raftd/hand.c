@@ -119,7 +119,7 @@ static struct hand_batch *batch_find(struct hand *h, uint64_t tag)
 {
     struct hand_batch *b;
 
-    TAILQ_FOREACH(b, &h->asked, entry) {
+    TAILQ_FOREACH (b, &h->asked, entry) {
         if (b->tag == tag)
             return b;
     }

@@ -21,7 +21,7 @@ struct hand_read {
 struct hand_batch {
     TAILQ_ENTRY(hand_batch) entry;
     uint64_t tag;
-    uint64_t index;    /* read index; UINT64_MAX: not confirmed yet */
+    uint64_t index; /* read index; UINT64_MAX: not confirmed yet */
     uint64_t since_ms;
     struct hand_read *reads;
     size_t count, cap;
@@ -43,7 +43,7 @@ struct hand {
     const struct turn_conf *conf;
     bool up, ever_up;
     uint64_t handed, applied;
-    uint64_t room; /* what stored offered last */
+    uint64_t room;                        /* what stored offered last */
     struct hand_sent sent[HAND_SENT_MAX]; /* ring: sent and not yet applied */
     size_t sent_head, sent_count, sent_bytes;
 

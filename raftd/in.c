@@ -91,7 +91,8 @@ static int in_stored_up(struct raftd *d, const struct fr_hello *hello)
     turn_clock(d->turn, loop_now_ms(d->loop));
     int err = turn_stored_up(d->turn, hello->applied, hello->durable);
     must(!err);
-    log_info("raftd: stored is here, applied %" PRIu64 " of %" PRIu64 ", durable %" PRIu64, hello->applied, last, hello->durable);
+    log_info("raftd: stored is here, applied %" PRIu64 " of %" PRIu64 ", durable %" PRIu64, hello->applied, last,
+             hello->durable);
     return 0;
 }
 

@@ -15,7 +15,8 @@
 
 /* --- one turn ----------------------------------------------------------------------------------- */
 
-/* Our name and client URLs stand in the log, so that all members tell the same; changed ones are proposed by the leader. */
+/* Our name and client URLs stand in the log, so that all members tell the same; changed ones are proposed by the
+ * leader. */
 static bool publish(struct raftd *d)
 {
     const struct member *self = members_find(&d->members, d->member_id);
@@ -146,12 +147,19 @@ static void links_listen(struct raftd *d)
         if (!url)
             fatalx("raftd: raftd-url: '%s' is not a URL that can be listened on", d->conf.raftd_url);
         d->links[slot] = link_new(d->loop,
-                                  &(struct link_conf){.name = name, .url = url, .listen = true, .self = ROLE_RAFTD,
-                                                      .peer = stored ? ROLE_STORED : ROLE_GATEWAYD, .slot = slot},
+                                  &(struct link_conf){.name = name,
+                                                      .url = url,
+                                                      .listen = true,
+                                                      .self = ROLE_RAFTD,
+                                                      .peer = stored ? ROLE_STORED : ROLE_GATEWAYD,
+                                                      .slot = slot},
                                   &in_ops, d);
-        link_set_hello(d->links[slot], &(struct fr_hello){.version = FRAMES_VERSION, .role = ROLE_RAFTD,
-                                                          .cluster_id = d->cluster_id, .member_id = d->member_id,
-                                                          .instance = d->instance, .slot = slot});
+        link_set_hello(d->links[slot], &(struct fr_hello){.version = FRAMES_VERSION,
+                                                          .role = ROLE_RAFTD,
+                                                          .cluster_id = d->cluster_id,
+                                                          .member_id = d->member_id,
+                                                          .instance = d->instance,
+                                                          .slot = slot});
         free(name);
         free(url);
     }

@@ -11,8 +11,8 @@
 struct member {
     uint64_t id;
     bool is_learner;
-    char *name;        /* "" : not started yet */
-    char *peer_urls;   /* comma lists */
+    char *name;      /* "" : not started yet */
+    char *peer_urls; /* comma lists */
     char *client_urls;
 };
 

@@ -57,7 +57,8 @@ static void out_serve(void *arg, unsigned slot, uint64_t index, uint64_t req, st
 {
     struct raftd *d = arg;
 
-    link_send(d->links[LINK_SLOT_STORED], FRAME(serve, SERVE, .slot = slot, .index = index, .req = req, .command = command));
+    link_send(d->links[LINK_SLOT_STORED],
+              FRAME(serve, SERVE, .slot = slot, .index = index, .req = req, .command = command));
 }
 
 static void out_refused(void *arg, unsigned slot, uint64_t req, int err)
@@ -76,8 +77,8 @@ static void out_changed(void *arg)
 
     /* Settledness and membership change too; what an operator wants to read is who leads. */
     if (now.role != d->said.role || now.term != d->said.term || now.leader != d->said.leader)
-        log_info("raft: %s, term %" PRIu64 ", leader %" PRIx64 ", last %" PRIu64, raft_role_name(now.role), now.term, now.leader,
-                 raft_last_index(d->raft));
+        log_info("raft: %s, term %" PRIu64 ", leader %" PRIx64 ", last %" PRIu64, raft_role_name(now.role), now.term,
+                 now.leader, raft_last_index(d->raft));
     d->said = now;
     if (raft_is_settled(d->raft))
         d->publish_due = true;
@@ -97,8 +98,8 @@ static void out_conf(void *arg, const struct entry *e)
         log_warnx("members: entry %" PRIu64 " changes nothing: %s", e->index, err_name(err));
         return;
     }
-    log_info("members: entry %" PRIu64 ", operation %" PRIu64 " on member %" PRIx64 ", now %zu members", e->index, change.op, change.id,
-             d->members.count);
+    log_info("members: entry %" PRIu64 ", operation %" PRIu64 " on member %" PRIx64 ", now %zu members", e->index,
+             change.op, change.id, d->members.count);
     d->publish_due = true;
     out_tell_all(d);
 }
@@ -112,6 +113,9 @@ static void out_drop(void *arg, uint64_t below)
     members_encode(&d->members, &table);
     wal_drop(d->wal, below, buf_slice(&table), raft_commit(d->raft));
     buf_fini(&table);
+    /* It rides with the next batch, unless there will be none because the space that it frees is missing. */
+    if (wal_no_space(d->wal))
+        wal_submit(d->wal, raft_commit(d->raft));
 }
 
 static bool out_no_space(void *arg)
@@ -152,8 +156,8 @@ static void out_lead(struct raftd *d)
 
 static void out_leader(struct raftd *d, struct link *l)
 {
-    link_send(l, FRAME(leader, LEADER, .term = raft_term(d->raft), .leader = raft_leader(d->raft), .member_id = d->member_id,
-                       .cluster_id = d->cluster_id, .is_learner = is_learner(d)));
+    link_send(l, FRAME(leader, LEADER, .term = raft_term(d->raft), .leader = raft_leader(d->raft),
+                       .member_id = d->member_id, .cluster_id = d->cluster_id, .is_learner = is_learner(d)));
 }
 
 static void out_members(struct raftd *d, struct link *l)
@@ -161,9 +165,9 @@ static void out_members(struct raftd *d, struct link *l)
     for (size_t i = 0; i < d->members.count; i++) {
         const struct member *m = &d->members.list[i];
 
-        link_send(l, FRAME(member, MEMBER, .pos = i, .count = d->members.count, .id = m->id, .is_learner = m->is_learner,
-                           .name = slice_str(m->name), .peer_urls = slice_str(m->peer_urls),
-                           .client_urls = slice_str(m->client_urls)));
+        link_send(l, FRAME(member, MEMBER, .pos = i, .count = d->members.count, .id = m->id,
+                           .is_learner = m->is_learner, .name = slice_str(m->name),
+                           .peer_urls = slice_str(m->peer_urls), .client_urls = slice_str(m->client_urls)));
     }
 }
 

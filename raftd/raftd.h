@@ -49,11 +49,11 @@ struct raftd {
     struct link *links[RAFTD_SLOTS];
 
     uint64_t cluster_id, member_id;
-    uint64_t instance;       /* random, of this run */
-    struct members members;  /* as of the committed entries */
-    bool publish_due;        /* our attributes in it may be old */
-    uint64_t publish_index;  /* last entry of the log when the change was proposed */
-    bool tell[RAFTD_SLOTS];  /* this link is owed LEAD, or LEADER and MEMBERs */
+    uint64_t instance;      /* random, of this run */
+    struct members members; /* as of the committed entries */
+    bool publish_due;       /* our attributes in it may be old */
+    uint64_t publish_index; /* last entry of the log when the change was proposed */
+    bool tell[RAFTD_SLOTS]; /* this link is owed LEAD, or LEADER and MEMBERs */
 
     struct status_wait status[STATUS_WAIT_MAX];
     size_t status_count;
@@ -69,9 +69,9 @@ struct raftd {
 extern const struct link_ops in_ops; /* arg: struct raftd */
 
 /* out.c: every frame raftd sends, and what else turn.c wants done */
-extern const struct turn_ops out_ops; /* arg: struct raftd */
-void out_tell(struct raftd *d);       /* pays what d->tell owes */
-void out_tell_all(struct raftd *d);   /* owes it to every link */
+extern const struct turn_ops out_ops;                                         /* arg: struct raftd */
+void out_tell(struct raftd *d);                                               /* pays what d->tell owes */
+void out_tell_all(struct raftd *d);                                           /* owes it to every link */
 void out_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t what); /* now, or when stored is back */
 void out_status_expire(struct raftd *d, uint64_t now_ms);
 bool out_stored_is_up(const struct raftd *d);

@@ -12,9 +12,10 @@
 static void start_alone_check(size_t member_count)
 {
     if (member_count > 1)
-        fatalx("raftd: the cluster has %zu members; this version runs clusters of one member, set initial-cluster to this "
-               "member alone",
-               member_count);
+        fatalx(
+            "raftd: the cluster has %zu members; this version runs clusters of one member, set initial-cluster to this "
+            "member alone",
+            member_count);
 }
 
 static struct wal *start_new(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
@@ -23,7 +24,8 @@ static struct wal *start_new(struct raftd *d, const struct wal_conf *wc, struct 
     struct buf why = BUF_INIT, table = BUF_INIT;
 
     if (slice_eq(slice_str(d->conf.initial_cluster_state), SLICE_LIT("existing")))
-        fatalx("raftd: initial-cluster-state is existing, but there is no log in %s, and this version cannot join a running cluster",
+        fatalx("raftd: initial-cluster-state is existing, but there is no log in %s, and this version cannot join a "
+               "running cluster",
                wc->dir);
     if (boot_identity(&d->conf, &boot, &why) != 0)
         fatalx("raftd: %.*s", (int)why.len, (const char *)why.data);
@@ -67,8 +69,11 @@ static void wal_notify_cb(void *arg)
 void start_log(struct raftd *d, const char *dir)
 {
     struct wal_found found;
-    struct wal_conf wc = {.dir = dir, .segment_bytes = d->conf.wal_segment_bytes / 4096 * 4096,
-                          .no_fsync = d->conf.unsafe_no_fsync, .notify = wal_notify_cb, .arg = d};
+    struct wal_conf wc = {.dir = dir,
+                          .segment_bytes = d->conf.wal_segment_bytes / 4096 * 4096,
+                          .no_fsync = d->conf.unsafe_no_fsync,
+                          .notify = wal_notify_cb,
+                          .arg = d};
 
     if (wc.no_fsync)
         log_warnx("wal: unsafe-no-fsync: a power cut loses acknowledged writes");
@@ -78,7 +83,8 @@ void start_log(struct raftd *d, const char *dir)
     start_core(d, &found, loop_now_ms(d->loop));
     log_info("raftd: member %" PRIx64 " of cluster %" PRIx64 ", term %" PRIu64 ", entries %" PRIu64 "..%" PRIu64
              " in %zu segments, at least %" PRIu64 " committed",
-             d->member_id, d->cluster_id, found.term, found.first_index, found.last_index, found.segment_count, found.commit);
+             d->member_id, d->cluster_id, found.term, found.first_index, found.last_index, found.segment_count,
+             found.commit);
 }
 
 /* A committed change updates the table that is shown; one that may still be cut waits in the turn. Either way the
@@ -145,11 +151,13 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         must(!"what was encoded can be decoded");
     start.member_count = start.prev_member_count = members_raft(&core, now);
     members_raft(&core, before);
-    for (uint64_t i = wal_find_kind(d->wal, found->members_at + 1, ENTRY_CONF); i > 0; i = wal_find_kind(d->wal, i + 1, ENTRY_CONF)) {
+    for (uint64_t i = wal_find_kind(d->wal, found->members_at + 1, ENTRY_CONF); i > 0;
+         i = wal_find_kind(d->wal, i + 1, ENTRY_CONF)) {
         struct raft_conf_change change;
 
         if (change_count == ARRAY_LEN(changes))
-            fatalx("wal: more than %zu changes of membership since entry %" PRIu64, ARRAY_LEN(changes), found->members_at);
+            fatalx("wal: more than %zu changes of membership since entry %" PRIu64, ARRAY_LEN(changes),
+                   found->members_at);
         if (wal_entries(d->wal, i, i, SIZE_MAX, &changes[change_count]) != 1)
             must(!"an entry of the log can be read");
         start.prev_member_count = members_raft(&core, before);

@@ -63,11 +63,11 @@ struct turn {
 
     struct fifo askers; /* struct asker: proposals since the last ready; tag = asker_base + position */
     uint64_t asker_base;
-    struct fifo held;   /* struct held: no leader yet */
+    struct fifo held; /* struct held: no leader yet */
     size_t held_bytes;
-    struct fifo marks;  /* struct mark, in order of ticket */
-    struct fifo late;   /* struct late, in order of ticket */
-    struct fifo confs;  /* struct entry *: in the log, not committed */
+    struct fifo marks; /* struct mark, in order of ticket */
+    struct fifo late;  /* struct late, in order of ticket */
+    struct fifo confs; /* struct entry *: in the log, not committed */
     uint64_t ticket_last, ticket_durable;
     uint64_t start_commit; /* until stored has spoken, nothing is known to be behind it */
     uint64_t leader;
@@ -110,7 +110,8 @@ static void fifo_pop(struct fifo *f)
 
 /* --- life cycle --------------------------------------------------------------------------------- */
 
-struct turn *turn_new(struct raft *raft, const struct turn_ops *ops, void *arg, const struct turn_conf *conf, uint64_t now_ms)
+struct turn *turn_new(struct raft *raft, const struct turn_ops *ops, void *arg, const struct turn_conf *conf,
+                      uint64_t now_ms)
 {
     struct turn *t = xcalloc(1, sizeof(*t));
 
@@ -244,7 +245,8 @@ void turn_durable(struct turn *t, uint64_t ticket)
         fifo_pop(&t->late);
     }
     while ((m = FIFO_FIRST(&t->marks, struct mark)) && m->ticket <= ticket) {
-        step(t, (struct raft_event){.type = RAFT_EV_PERSISTED, .index = m->index, .entry_term = m->term, .hard_seq = m->hard_seq});
+        step(t, (struct raft_event){
+                    .type = RAFT_EV_PERSISTED, .index = m->index, .entry_term = m->term, .hard_seq = m->hard_seq});
         fifo_pop(&t->marks);
     }
 }

@@ -16,7 +16,8 @@ struct turn;
 struct turn_ops {
     /* To a peer, now. Borrowed. */
     void (*send)(void *arg, const struct raft_msg *m);
-    /* Begins to make truncation, entries and hard state of the ready durable; returns a ticket for turn_durable. Tickets rise. */
+    /* Begins to make truncation, entries and hard state of the ready durable; returns a ticket for turn_durable.
+     * Tickets rise. */
     uint64_t (*persist)(void *arg, const struct raft_ready *ready);
     /* To stored. apply: in order of index, nothing left out; serve: after the applies up to index. */
     void (*apply)(void *arg, const struct entry *e);
@@ -46,23 +47,24 @@ struct turn_conf {
 struct turn_stats {
     uint64_t proposals, proposals_refused; /* counted when they come, and when they are refused */
     uint64_t reads, read_rounds, reads_refused, reads_slow;
-    uint64_t applies;        /* entries handed to stored, again ones included */
+    uint64_t applies; /* entries handed to stored, again ones included */
     uint64_t leader_changes;
-    uint64_t held;           /* proposals waiting for a leader, now */
-    uint64_t reads_waiting;  /* now */
-    uint64_t applied;        /* as stored says */
+    uint64_t held;          /* proposals waiting for a leader, now */
+    uint64_t reads_waiting; /* now */
+    uint64_t applied;       /* as stored says */
 };
 
 /* raft, ops and arg are kept; raft's state must be what the log says. */
-struct turn *turn_new(struct raft *raft, const struct turn_ops *ops, void *arg, const struct turn_conf *conf, uint64_t now_ms);
+struct turn *turn_new(struct raft *raft, const struct turn_ops *ops, void *arg, const struct turn_conf *conf,
+                      uint64_t now_ms);
 void turn_free(struct turn *t);
 /* The time of all that follows: once per turn of the loop. */
 void turn_clock(struct turn *t, uint64_t now_ms);
 
 /* --- gather --- */
 #define TURN_NOBODY (~0u) /* slot of a proposal that nobody waits for */
-void turn_propose(struct turn *t, unsigned slot, uint64_t req, struct entry *e); /* takes e */
-void turn_read(struct turn *t, unsigned slot, uint64_t req, struct slice command);  /* copies */
+void turn_propose(struct turn *t, unsigned slot, uint64_t req, struct entry *e);   /* takes e */
+void turn_read(struct turn *t, unsigned slot, uint64_t req, struct slice command); /* copies */
 void turn_recv(struct turn *t, const struct raft_msg *m);
 void turn_tick(struct turn *t);
 void turn_durable(struct turn *t, uint64_t ticket); /* all up to this ticket is */

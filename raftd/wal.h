@@ -1,8 +1,8 @@
 /* wal - the durable raft log of one member: entries, term and vote, membership at its first entry.
  *
  * Written by turn.c (through out_persist) once per turn, read once at start and then by the core for entries that
- * left its memory. Format: wal_format.h. The loop's thread gathers and lays out; one thread of ours writes and syncs, one
- * batch at a time, while the next one gathers; another one makes segments ahead of need (wal_thread.c).
+ * left its memory. Format: wal_format.h. The loop's thread gathers and lays out; one thread of ours writes and syncs,
+ * one batch at a time, while the next one gathers; another one makes segments ahead of need (wal_thread.c).
  *
  *      gathering --wal_submit, thread idle--> on its way --written and synced--> done(ticket)
  *
@@ -36,10 +36,10 @@ struct wal_found {
     uint64_t term, vote, hard_seq;
     uint64_t first_index, prev_term; /* 1 and 0 in a new log */
     uint64_t last_index, last_term;
-    uint64_t commit;       /* highest commit index that a batch knew of, within [first_index - 1, last_index] */
-    uint64_t members_at;   /* `members` is the membership after this entry */
-    struct slice members;  /* borrowed from the wal until its next wal_drop */
-    uint64_t cut_bytes;    /* of a torn batch at the tail, zeroed */
+    uint64_t commit;      /* highest commit index that a batch knew of, within [first_index - 1, last_index] */
+    uint64_t members_at;  /* `members` is the membership after this entry */
+    struct slice members; /* borrowed from the wal until its next wal_drop */
+    uint64_t cut_bytes;   /* of a torn batch at the tail, zeroed */
     size_t segment_count;
 };
 
@@ -57,8 +57,9 @@ void wal_hard(struct wal *w, uint64_t term, uint64_t vote, uint64_t seq);
 void wal_truncate(struct wal *w, uint64_t from); /* first_index <= from <= last_index + 1 */
 /* Takes a reference of each. Indexes follow last_index. */
 void wal_append(struct wal *w, struct entry *const *entries, size_t count);
-/* Entries below `below` may go; members: the membership after entry at, below - 1 <= at <= last_index. Segments that hold
- * nothing else are removed once this is durable; it is worth no sync of its own and may ride with the next submit. */
+/* Entries below `below` may go; members: the membership after entry at, below - 1 <= at <= last_index. Segments that
+ * hold nothing else are removed once this is durable; it is worth no sync of its own and may ride with the next submit.
+ */
 void wal_drop(struct wal *w, uint64_t below, struct slice members, uint64_t at);
 
 /* Ends the gathering; returns its ticket. commit: raft's commit index, a hint for the next start. Starts the write
@@ -86,10 +87,10 @@ bool wal_no_space(const struct wal *w);
 struct wal_stats {
     const struct histogram *sync_us;  /* one fdatasync */
     const struct histogram *write_us; /* one pwritev */
-    uint64_t bytes;    /* written as batches */
+    uint64_t bytes;                   /* written as batches */
     uint64_t batches;
-    uint64_t entries;  /* in the log now */
-    uint64_t segments; /* files in the log now */
+    uint64_t entries;     /* in the log now */
+    uint64_t segments;    /* files in the log now */
     uint64_t index_bytes; /* memory of the index */
 };
 void wal_stats(const struct wal *w, struct wal_stats *s);

@@ -176,8 +176,9 @@ static int batch_check(const struct wal_scan *s, struct slice bytes, size_t star
         }
         if (r.kind == WAL_COMMIT) {
             if (r.term != s->batch + 1 || r.chain != run || r.length != 0) {
-                buf_printf(why, "offset %zu: commit of batch %" PRIu64 " does not fit batch %" PRIu64 ", entry %" PRIu64,
-                           p, r.term, s->batch + 1, entry);
+                buf_printf(why,
+                           "offset %zu: commit of batch %" PRIu64 " does not fit batch %" PRIu64 ", entry %" PRIu64, p,
+                           r.term, s->batch + 1, entry);
                 return E_DAMAGED;
             }
             *next = p + WAL_HEADER_BYTES;
@@ -243,8 +244,9 @@ static int head_check(struct wal_scan *s, uint64_t number, struct slice bytes, s
             return E_DAMAGED;
         }
         if (h.prev_chain != s->chain || r.term != s->batch + 1) {
-            buf_printf(why, "offset 0: batch %" PRIu64 " does not follow batch %" PRIu64 " (entry %" PRIu64
-                            "), where the segment before it ends",
+            buf_printf(why,
+                       "offset 0: batch %" PRIu64 " does not follow batch %" PRIu64 " (entry %" PRIu64
+                       "), where the segment before it ends",
                        r.term, s->batch, s->entry);
             return E_DAMAGED;
         }

@@ -5,12 +5,12 @@
  *   batch    = record+ COMMIT               written by one write, made durable by one sync
  *   record   = header payload zero{0..7}    starts at a multiple of 8
  *   header   = 40 bytes, little endian:
- *              magic 4 | kind 1 | entry kind 1 | 0 2 | length 4 | payload crc 4 | index 8 | term 8 | chain 4 | header crc 4
+ *              magic 4 | kind 1 | entry kind 1 | 0 2 | length 4 | payload crc 4 | index 8 | term 8 | chain 4 | header
+ * crc 4
  *
  *   kind      index                  term                  payload
- *   SEGMENT   next entry's index     number of its batch   version 4, previous chain 4, cluster id, member id, segment number
- *   ENTRY     index                  term                  the entry
- *   HARD      seq                    term                  vote
+ *   SEGMENT   next entry's index     number of its batch   version 4, previous chain 4, cluster id, member id, segment
+ * number ENTRY     index                  term                  the entry HARD      seq                    term vote
  *   TRUNCATE  from: it and all after it are gone           -
  *   PREFIX    first index            term of the one before it
  *   MEMBERS   membership as of it    0                     table (boot.h)
@@ -18,12 +18,11 @@
  *
  * What each check tells:
  *   header crc    seeded with (cluster, member, segment): a record of another log, or a stale one of a file that was
- *                 recycled, is not a record. Its own checksum means that a damaged payload still says which entry it was.
- *   payload crc   the payload is what was written.
- *   chain         crc over the headers of the batch, seeded with the chain of the batch before it: no batch can be
- *                 missing, doubled, or from an earlier life of the file.
- *   batch number  dense over the whole log. One batch is on its way to the disk at a time, so a batch is torn only if
- *                 none with a higher number exists; a bad batch with a later one behind it is damage. */
+ *                 recycled, is not a record. Its own checksum means that a damaged payload still says which entry it
+ * was. payload crc   the payload is what was written. chain         crc over the headers of the batch, seeded with the
+ * chain of the batch before it: no batch can be missing, doubled, or from an earlier life of the file. batch number
+ * dense over the whole log. One batch is on its way to the disk at a time, so a batch is torn only if none with a
+ * higher number exists; a bad batch with a later one behind it is damage. */
 #ifndef RAFTD_WAL_FORMAT_H
 #define RAFTD_WAL_FORMAT_H
 

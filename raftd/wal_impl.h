@@ -1,4 +1,4 @@
-/* wal_impl - struct wal, shared by wal.c (writing, reading) and wal_recover.c (opening), and by nobody else. */
+/* wal_impl - struct wal, shared by wal.c, wal_lay.c, wal_read.c and wal_recover.c, and by nobody else. */
 #ifndef RAFTD_WAL_IMPL_H
 #define RAFTD_WAL_IMPL_H
 
@@ -69,13 +69,13 @@ struct wal {
     size_t segment_count, segment_cap;
 
     /* As gathered: what questions are answered from. */
-    struct wal_index index;     /* index.first is first_index */
-    uint64_t prev_term;         /* of entry first_index - 1 */
+    struct wal_index index; /* index.first is first_index */
+    uint64_t prev_term;     /* of entry first_index - 1 */
     struct wal_op *ops;
     size_t op_head, op_count, op_cap; /* ops[op_head .. op_head + op_count) */
-    size_t op_submitted;        /* of these, up to the last END; <= op_count */
+    size_t op_submitted;              /* of these, up to the last END; <= op_count */
     uint64_t ticket_last, ticket_durable;
-    struct entry **pending;     /* references: entries not yet durable, contiguous up to last_index */
+    struct entry **pending; /* references: entries not yet durable, contiguous up to last_index */
     size_t pending_head, pending_count, pending_cap;
 
     /* As laid out in batches, at most one of which is still on its way. */
@@ -99,10 +99,12 @@ struct wal {
     uint64_t batches; /* written since the start */
 };
 
-/* wal.c, for wal_recover.c. */
+/* wal.c */
 struct wal *wal_alloc(const struct wal_conf *conf);
-void wal_release(struct wal *w);   /* no thread runs */
+void wal_release(struct wal *w); /* no thread runs */
 void wal_start_threads(struct wal *w);
+/* wal_lay.c: lays out what was submitted, as much as one batch holds, and starts the write. Nothing: does nothing. */
+void wal_job_start(struct wal *w);
 struct wal_segment *wal_segment_add(struct wal *w, uint64_t number, uint64_t first, uint64_t size, int fd);
 
 #endif

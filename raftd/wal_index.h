@@ -16,17 +16,20 @@ struct wal_slot {
 struct wal_index {
     uint64_t first; /* index of the first slot; first + count is the next to come */
     struct wal_slot *slots;
-    size_t head;  /* position of the first slot */
+    size_t head; /* position of the first slot */
     size_t count;
-    size_t cap;   /* head + count <= cap */
+    size_t cap; /* head + count <= cap */
 };
 
 void wal_index_init(struct wal_index *x, uint64_t first);
 void wal_index_fini(struct wal_index *x);
-struct wal_slot *wal_index_add(struct wal_index *x);          /* slot of first + count */
+struct wal_slot *wal_index_add(struct wal_index *x);                      /* slot of first + count */
 struct wal_slot *wal_index_at(const struct wal_index *x, uint64_t index); /* NULL if not there */
-void wal_index_cut(struct wal_index *x, uint64_t from);       /* forgets from and after */
-void wal_index_drop(struct wal_index *x, uint64_t below);     /* forgets what is before */
-static inline uint64_t wal_index_last(const struct wal_index *x) { return x->first + x->count - 1; }
+void wal_index_cut(struct wal_index *x, uint64_t from);                   /* forgets from and after */
+void wal_index_drop(struct wal_index *x, uint64_t below);                 /* forgets what is before */
+static inline uint64_t wal_index_last(const struct wal_index *x)
+{
+    return x->first + x->count - 1;
+}
 
 #endif

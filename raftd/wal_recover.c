@@ -1,5 +1,5 @@
-/* wal_recover - reads the log at start: every segment, in order, from the disk and not from the page cache (a page whose
- * write failed is marked clean, and would be believed). Fills struct wal as wal.c would have left it.
+/* wal_recover - reads the log at start: every segment, in order, from the disk and not from the page cache (a page
+ * whose write failed is marked clean, and would be believed). Fills struct wal as wal.c would have left it.
  *
  * A batch at the tail that is not whole was never acknowledged: it is zeroed and said so. Anything else that does not
  * fit is damage: refused, with file, offset, and the entry. Never cut, because what lies behind was acknowledged. */
@@ -89,7 +89,9 @@ static int entry_recover(struct recovery *rec, const struct wal_record *r, uint6
 
     wal_term(w, wal_index_last(&w->index), &before);
     if (r->index != wal_index_last(&w->index) + 1 || r->term < before || r->term > w->laid.term) {
-        buf_printf(why, "offset %" PRIu64 ": entry %" PRIu64 " term %" PRIu64 " cannot follow entry %" PRIu64 " (term now %" PRIu64 ")",
+        buf_printf(why,
+                   "offset %" PRIu64 ": entry %" PRIu64 " term %" PRIu64 " cannot follow entry %" PRIu64
+                   " (term now %" PRIu64 ")",
                    offset, r->index, r->term, wal_index_last(&w->index), w->laid.term);
         return E_DAMAGED;
     }
@@ -128,7 +130,8 @@ static int truncate_recover(struct wal *w, const struct wal_record *r)
     return 0;
 }
 
-static int record_recover_cb(void *arg, const struct wal_record *r, uint64_t offset, struct slice payload, struct buf *why)
+static int record_recover_cb(void *arg, const struct wal_record *r, uint64_t offset, struct slice payload,
+                             struct buf *why)
 {
     struct recovery *rec = arg;
     struct wal *w = rec->w;
@@ -208,7 +211,8 @@ static uint8_t *segment_read(int fd, size_t *size, struct buf *why)
 }
 
 /* Makes what lies behind `end` zero again, up to the last byte that is not, and the file as long as it should be. */
-static uint64_t tail_cut(struct wal *w, struct wal_segment *seg, const uint8_t *bytes, size_t size, size_t end, const char *name)
+static uint64_t tail_cut(struct wal *w, struct wal_segment *seg, const uint8_t *bytes, size_t size, size_t end,
+                         const char *name)
 {
     size_t used = size;
 
@@ -224,8 +228,8 @@ static uint64_t tail_cut(struct wal *w, struct wal_segment *seg, const uint8_t *
     return used - end;
 }
 
-static int segment_recover(struct recovery *rec, struct wal_scan *scan, uint64_t number, bool is_last, struct wal_found *found,
-                           struct buf *why)
+static int segment_recover(struct recovery *rec, struct wal_scan *scan, uint64_t number, bool is_last,
+                           struct wal_found *found, struct buf *why)
 {
     struct wal *w = rec->w;
     char name[WAL_NAME_BYTES];
@@ -275,13 +279,13 @@ static int log_check(struct recovery *rec, struct buf *why)
         char name[WAL_NAME_BYTES];
 
         wal_segment_name(name, w->segments[0].number - 1);
-        buf_printf(why, "%s/%s: segment is missing, it holds entries from %" PRIu64 " to %" PRIu64, w->dir, name, l->first,
-                   w->segments[0].first - 1);
+        buf_printf(why, "%s/%s: segment is missing, it holds entries from %" PRIu64 " to %" PRIu64, w->dir, name,
+                   l->first, w->segments[0].first - 1);
         return E_DAMAGED;
     }
     if (!rec->members_seen || l->members_at + 1 < l->first || l->members_at > l->last) {
-        buf_printf(why, "%s: membership as of entry %" PRIu64 " does not fit entries %" PRIu64 "..%" PRIu64, w->dir, l->members_at,
-                   l->first, l->last);
+        buf_printf(why, "%s: membership as of entry %" PRIu64 " does not fit entries %" PRIu64 "..%" PRIu64, w->dir,
+                   l->members_at, l->first, l->last);
         return E_DAMAGED;
     }
     return 0;

@@ -5,8 +5,8 @@
  * so that a sync of the log never queues behind 64 MiB of them.
  *
  * When the disk is full: making the spare fails, no_space is raised, proposals are refused by turn.c. What
- * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The preparer tries
- * again every second, reserve first, and lowers the flag when both exist. */
+ * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The
+ * preparer tries again every second, reserve first, and lowers the flag when both exist. */
 #include "raftd/wal_thread.h"
 
 #include <errno.h>
@@ -37,11 +37,11 @@
 struct wal_writer {
     struct wal_writer_conf conf;
     pthread_t writer, preparer;
-    pthread_mutex_t lock; /* guards all up to `no_space` */
-    pthread_cond_t work;  /* to the writer: a job, or stop */
+    pthread_mutex_t lock;   /* guards all up to `no_space` */
+    pthread_cond_t work;    /* to the writer: a job, or stop */
     pthread_cond_t prepare; /* to the preparer: something wanted, or stop */
-    pthread_cond_t done;  /* from both */
-    struct wal_job *job;  /* NULL: none */
+    pthread_cond_t done;    /* from both */
+    struct wal_job *job;    /* NULL: none */
     bool job_done;
     bool stop;
     bool want_spare, have_spare, have_reserve;
@@ -198,8 +198,8 @@ static void *preparer_run(void *arg)
             continue;
         }
         pthread_mutex_unlock(&wr->lock);
-        bool made = reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false)
-                            : file_make(wr, SPARE_TMP, SPARE_NAME, true);
+        bool made =
+            reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false) : file_make(wr, SPARE_TMP, SPARE_NAME, true);
         pthread_mutex_lock(&wr->lock);
         if (made && reserve)
             wr->have_reserve = true;

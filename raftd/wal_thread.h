@@ -18,15 +18,15 @@ struct histogram;
 
 /* One batch on its way to the disk. Filled by wal.c, read by the writer; untouched in between. */
 struct wal_job {
-    bool roll;             /* first make segment `number` the active one */
+    bool roll; /* first make segment `number` the active one */
     uint64_t number;
-    struct buf head;       /* its head batch */
-    uint64_t size;         /* bytes of the segment's file, at least */
-    struct iovec *iov;     /* what to write at `offset` */
+    struct buf head;   /* its head batch */
+    uint64_t size;     /* bytes of the segment's file, at least */
+    struct iovec *iov; /* what to write at `offset` */
     size_t iov_count, iov_cap;
     uint64_t offset;
     size_t bytes;
-    int fd;                /* of the active segment; set by the writer on a roll */
+    int fd; /* of the active segment; set by the writer on a roll */
 };
 
 struct wal_writer_conf {

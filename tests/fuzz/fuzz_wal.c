@@ -52,8 +52,12 @@ static void put_right(uint8_t *bytes, size_t size, bool chains)
 
         if (length > size - at - WAL_HEADER_BYTES)
             length = (uint32_t)(size - at - WAL_HEADER_BYTES);
-        struct wal_record r = {.kind = h[4], .entry_kind = h[5], .length = length, .index = wal_u64_get(h + 16),
-                               .term = wal_u64_get(h + 24), .chain = u32_get(h + 32)};
+        struct wal_record r = {.kind = h[4],
+                               .entry_kind = h[5],
+                               .length = length,
+                               .index = wal_u64_get(h + 16),
+                               .term = wal_u64_get(h + 24),
+                               .chain = u32_get(h + 32)};
         if (at == 0 && length == WAL_HEAD_PAYLOAD_BYTES) {
             struct wal_head head;
 

@@ -49,7 +49,8 @@ Test(boot, the_ids_of_a_default_member_are_etcds)
 {
     struct fixture f;
 
-    cr_assert_eq(identity(&f, "default", "default=http://localhost:2380", "http://localhost:2380"), 0, "%s", f.why.data);
+    cr_assert_eq(identity(&f, "default", "default=http://localhost:2380", "http://localhost:2380"), 0, "%s",
+                 f.why.data);
     cr_assert_eq(f.boot.member_id, 0x8e9e05c52164694d);
     cr_assert_eq(f.boot.cluster_id, 0xcdf818194e3a8c32);
     cr_assert_eq(f.boot.members.count, 1);
@@ -79,7 +80,8 @@ Test(boot, all_members_of_one_cluster_compute_the_same_ids)
     cr_assert_eq(a.boot.cluster_id, b.boot.cluster_id);
     cr_assert_neq(a.boot.member_id, b.boot.member_id);
     cr_assert_eq(a.boot.members.count, 3);
-    cr_assert(a.boot.members.list[0].id < a.boot.members.list[1].id && a.boot.members.list[1].id < a.boot.members.list[2].id);
+    cr_assert(a.boot.members.list[0].id < a.boot.members.list[1].id &&
+              a.boot.members.list[1].id < a.boot.members.list[2].id);
     fini(&a);
     fini(&b);
 }
@@ -105,10 +107,12 @@ Test(boot, a_member_may_have_several_peer_urls)
 
 Test(boot, a_wrong_initial_cluster_is_refused_in_etcds_words)
 {
-    expect_refusal("x", "a=http://h:1", "http://h:1", "couldn't find local name \"x\" in the initial cluster configuration");
+    expect_refusal("x", "a=http://h:1", "http://h:1",
+                   "couldn't find local name \"x\" in the initial cluster configuration");
     expect_refusal("a", "a=http://h:1", "http://h:2",
                    "--initial-cluster has a=http://h:1 but missing from --initial-advertise-peer-urls=http://h:2");
-    expect_refusal("a", "a=http://h:1", "http://h:1,http://h:2", "--initial-advertise-peer-urls has http://h:2 but missing from --initial-cluster");
+    expect_refusal("a", "a=http://h:1", "http://h:1,http://h:2",
+                   "--initial-advertise-peer-urls has http://h:2 but missing from --initial-cluster");
     expect_refusal("a", "a=http://h:1,b=http://h:1", "http://h:1", "given twice");
     expect_refusal("a", "a", "http://h:1", "is not NAME=URL");
     expect_refusal("a", "a=", "http://h:1", "is not NAME=URL");
@@ -130,7 +134,10 @@ Test(boot, more_members_than_a_cluster_may_have_are_refused)
 
 static struct raft_conf_change change(uint64_t op, uint64_t id, const char *name)
 {
-    return (struct raft_conf_change){.op = op, .id = id, .name = slice_str(name), .peer_urls = SLICE_LIT("http://p:1"),
+    return (struct raft_conf_change){.op = op,
+                                     .id = id,
+                                     .name = slice_str(name),
+                                     .peer_urls = SLICE_LIT("http://p:1"),
                                      .client_urls = SLICE_LIT("http://c:1")};
 }
 

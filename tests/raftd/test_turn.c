@@ -35,8 +35,8 @@ static void say(struct rig *g, const char *fmt, ...)
 
 static void fake_send(void *arg, const struct raft_msg *m)
 {
-    static const char *const names[] = {"prevote", "prevote_said", "vote", "vote_said", "append", "append_said",
-                                        "beat", "beat_said", "snap", "snap_said", "timeout_now"};
+    static const char *const names[] = {"prevote", "prevote_said", "vote", "vote_said", "append",     "append_said",
+                                        "beat",    "beat_said",    "snap", "snap_said", "timeout_now"};
     say(arg, "send:%s", names[m->type]);
 }
 static uint64_t fake_persist(void *arg, const struct raft_ready *rd)
@@ -78,8 +78,8 @@ static bool fake_no_space(void *arg)
 {
     return ((struct rig *)arg)->no_space;
 }
-static const struct turn_ops fakes = {fake_send, fake_persist, fake_apply, fake_serve, fake_room,
-                                      fake_refuse, fake_changed, fake_conf, fake_drop, fake_no_space};
+static const struct turn_ops fakes = {fake_send,   fake_persist, fake_apply, fake_serve, fake_room,
+                                      fake_refuse, fake_changed, fake_conf,  fake_drop,  fake_no_space};
 
 static bool no_term(void *arg, uint64_t index, uint64_t *term)
 {
@@ -96,11 +96,20 @@ static int no_entries(void *arg, uint64_t from, uint64_t to, size_t bytes_max, s
 static void rig_init(struct rig *g, size_t members)
 {
     static const struct raft_member all[3] = {{1, false}, {2, false}, {3, false}};
-    struct raft_conf rc = {.id = 1, .seed = 7, .election_ms = 1000, .heartbeat_ms = 100, .pre_vote = false, .check_quorum = true,
-                           .append_bytes_max = 1 << 20, .inflight_bytes_max = 8 << 20, .cache_bytes_max = 8 << 20,
-                           .uncommitted_bytes_max = 1 << 20, .storage = {no_term, no_entries, NULL}};
+    struct raft_conf rc = {.id = 1,
+                           .seed = 7,
+                           .election_ms = 1000,
+                           .heartbeat_ms = 100,
+                           .pre_vote = false,
+                           .check_quorum = true,
+                           .append_bytes_max = 1 << 20,
+                           .inflight_bytes_max = 8 << 20,
+                           .cache_bytes_max = 8 << 20,
+                           .uncommitted_bytes_max = 1 << 20,
+                           .storage = {no_term, no_entries, NULL}};
     struct raft_start start = {.first_index = 1, .members = all, .member_count = members};
-    struct turn_conf tc = {.wait_ms = 7000, .backlog_max = 10, .apply_bytes_max = 100000, .wait_bytes_max = 1000, .wait_count_max = 5};
+    struct turn_conf tc = {
+        .wait_ms = 7000, .backlog_max = 10, .apply_bytes_max = 100000, .wait_bytes_max = 1000, .wait_count_max = 5};
 
     *g = (struct rig){.now_ms = 1000, .room = true};
     log_set_level(LOG_L_ERROR);
@@ -337,7 +346,8 @@ Test(turn, proposals_that_find_no_leader_are_refused_in_the_end)
     expect(&g, "refuse:1:6:E_REQUEST_TOO_MANY_REQUESTS");
     cr_assert_leq(turn_deadline(g.turn), g.now_ms + 7000);
     turn_clock(g.turn, g.now_ms + 7000);
-    expect(&g, "refuse:1:1:E_TIMEOUT refuse:1:2:E_TIMEOUT refuse:1:3:E_TIMEOUT refuse:1:4:E_TIMEOUT refuse:1:5:E_TIMEOUT");
+    expect(&g,
+           "refuse:1:1:E_TIMEOUT refuse:1:2:E_TIMEOUT refuse:1:3:E_TIMEOUT refuse:1:4:E_TIMEOUT refuse:1:5:E_TIMEOUT");
     rig_fini(&g);
 }
 
@@ -461,7 +471,8 @@ Test(turn, a_leader_sends_before_its_own_disk_is_done)
     cr_assert_eq(raft_role(g.raft), RAFT_LEADER);
     turn_durable(g.turn, g.ticket);
     turn_end(g.turn);
-    turn_recv(g.turn, &(struct raft_msg){.type = RAFT_MSG_APPEND_SAID, .from = 2, .to = 1, .term = raft_term(g.raft), .index = 1});
+    turn_recv(g.turn, &(struct raft_msg){
+                          .type = RAFT_MSG_APPEND_SAID, .from = 2, .to = 1, .term = raft_term(g.raft), .index = 1});
     turn_end(g.turn);
     buf_reset(&g.said);
 
@@ -469,7 +480,8 @@ Test(turn, a_leader_sends_before_its_own_disk_is_done)
     turn_end(g.turn);
     buf_add_byte(&g.said, 0);
     cr_assert(strstr((char *)g.said.data, "send:append"), "%s", g.said.data);
-    cr_assert_lt(strstr((char *)g.said.data, "send:append"), strstr((char *)g.said.data, "persist:1"), "%s", g.said.data);
+    cr_assert_lt(strstr((char *)g.said.data, "send:append"), strstr((char *)g.said.data, "persist:1"), "%s",
+                 g.said.data);
     rig_fini(&g);
 }
 

@@ -459,7 +459,8 @@ Test(wal, a_log_of_another_member_is_not_joined_on)
     box_close(&b);
     box_init(&other);
     struct wal_conf c = box_conf(&other);
-    other.wal = wal_create(&c, &(struct wal_found){.cluster_id = 1, .member_id = 2, .first_index = 1, .members = SLICE_LIT("x")});
+    other.wal = wal_create(
+        &c, &(struct wal_found){.cluster_id = 1, .member_id = 2, .first_index = 1, .members = SLICE_LIT("x")});
     fill(&other, 60);
     box_close(&other);
 

@@ -1,5 +1,5 @@
-/* The bytes of the log. Every byte position of one segment is cut at and flipped; golden bytes of each kind of record, so
- * that the format changes only on purpose: TRINE_ACCEPT=1 writes them anew, after WAL_VERSION was raised. */
+/* The bytes of the log. Every byte position of one segment is cut at and flipped; golden bytes of each kind of record,
+ * so that the format changes only on purpose: TRINE_ACCEPT=1 writes them anew, after WAL_VERSION was raised. */
 #include "tests/raftd/wal_box.h"
 
 #include "common/crc32c.h"
@@ -29,17 +29,22 @@ Test(wal_format, records_have_their_golden_bytes)
     uint32_t salt = wal_salt(BOX_CLUSTER, BOX_MEMBER, 3);
     uint8_t head[WAL_HEAD_PAYLOAD_BYTES], vote[8];
 
-    wal_head_put(head, &(struct wal_head){.version = WAL_VERSION, .prev_chain = 0x01020304, .cluster_id = BOX_CLUSTER,
-                                          .member_id = BOX_MEMBER, .segment = 3});
+    wal_head_put(head, &(struct wal_head){.version = WAL_VERSION,
+                                          .prev_chain = 0x01020304,
+                                          .cluster_id = BOX_CLUSTER,
+                                          .member_id = BOX_MEMBER,
+                                          .segment = 3});
     wal_u64_put(vote, BOX_MEMBER);
-    golden_record(&now, (struct wal_record){.kind = WAL_SEGMENT, .index = 42, .term = 17}, slice_of(head, sizeof(head)), 0);
+    golden_record(&now, (struct wal_record){.kind = WAL_SEGMENT, .index = 42, .term = 17}, slice_of(head, sizeof(head)),
+                  0);
     golden_record(&now, (struct wal_record){.kind = WAL_HARD, .index = 6, .term = 5}, slice_of(vote, 8), salt);
     golden_record(&now, (struct wal_record){.kind = WAL_PREFIX, .index = 40, .term = 4}, SLICE_EMPTY, salt);
     golden_record(&now, (struct wal_record){.kind = WAL_MEMBERS, .index = 41}, SLICE_LIT("members"), salt);
     golden_record(&now, (struct wal_record){.kind = WAL_ENTRY, .entry_kind = ENTRY_COMMAND, .index = 42, .term = 5},
                   SLICE_LIT("command bytes"), salt);
     golden_record(&now, (struct wal_record){.kind = WAL_TRUNCATE, .index = 42}, SLICE_EMPTY, salt);
-    golden_record(&now, (struct wal_record){.kind = WAL_COMMIT, .index = 41, .term = 18, .chain = 0xcafebabe}, SLICE_EMPTY, salt);
+    golden_record(&now, (struct wal_record){.kind = WAL_COMMIT, .index = 41, .term = 18, .chain = 0xcafebabe},
+                  SLICE_EMPTY, salt);
 
     if (getenv("TRINE_ACCEPT"))
         cr_assert_eq(file_replace("tests/golden/wal.txt", now.data, now.len), 0);
@@ -141,10 +146,12 @@ Test(wal_format, zeros_from_any_byte_on_leave_the_batches_before_it, .init = ima
         for (size_t i = 0; i < BATCHES + 2; i++)
             border |= ends[i] == at;
         /* A cut that takes only zeros of the last record is none. */
-        cr_assert(err == E_TRUNCATED || (err == 0 && (border || entries_before(at) == s.entries)), "at %zu: %s", at, err_name(err));
+        cr_assert(err == E_TRUNCATED || (err == 0 && (border || entries_before(at) == s.entries)), "at %zu: %s", at,
+                  err_name(err));
         if (border)
             cr_assert_eq(err, 0, "at %zu", at);
-        cr_assert(s.entries == entries_before(at) || memcmp(copy.data, image.data, used) == 0, "at %zu: %d entries", at, s.entries);
+        cr_assert(s.entries == entries_before(at) || memcmp(copy.data, image.data, used) == 0, "at %zu: %d entries", at,
+                  s.entries);
         cr_assert_leq(end, MAX(at, used));
     }
     buf_fini(&copy);
@@ -280,13 +287,15 @@ Test(wal_format, a_later_version_is_not_guessed_at, .init = image_make, .fini = 
     size_t end;
 
     wal_head_put(head, &(struct wal_head){.version = WAL_VERSION + 1, .segment = 1});
-    wal_record_add(&seg, (struct wal_record){.kind = WAL_SEGMENT, .index = 1, .term = 1}, slice_of(head, sizeof(head)), 0, 0);
+    wal_record_add(&seg, (struct wal_record){.kind = WAL_SEGMENT, .index = 1, .term = 1}, slice_of(head, sizeof(head)),
+                   0, 0);
     cr_assert_eq(scan(buf_slice(&seg), 1, &s, &end, &why), E_VERSION);
 
     /* A kind that we do not know, in a batch that is otherwise whole. */
     buf_reset(&seg);
     buf_add(&seg, image.data, used);
-    wal_record_add(&seg, (struct wal_record){.kind = 99, .index = 1}, SLICE_LIT("?"), wal_salt(BOX_CLUSTER, BOX_MEMBER, 1), 0);
+    wal_record_add(&seg, (struct wal_record){.kind = 99, .index = 1}, SLICE_LIT("?"),
+                   wal_salt(BOX_CLUSTER, BOX_MEMBER, 1), 0);
     cr_assert_eq(scan(buf_slice(&seg), 1, &s, &end, &why), E_VERSION);
     buf_fini(&seg);
     buf_fini(&why);

@@ -50,7 +50,9 @@ static inline void box_create(struct box *b)
 {
     struct wal_conf c = box_conf(b);
 
-    b->wal = wal_create(&c, &(struct wal_found){.cluster_id = BOX_CLUSTER, .member_id = BOX_MEMBER, .first_index = 1,
+    b->wal = wal_create(&c, &(struct wal_found){.cluster_id = BOX_CLUSTER,
+                                                .member_id = BOX_MEMBER,
+                                                .first_index = 1,
                                                 .members = SLICE_LIT("the members")});
 }
 
