@@ -75,7 +75,7 @@ void stream_progress(struct stream *s, int64_t rev)
     if (s->count == 0)
         return;
     TAILQ_FOREACH(w, &s->all, of_stream)
-        if (w->state != WATCHER_IN_STEP || w->next_rev > rev + 1)
+        if (w->state != WATCHER_IN_STEP || w->start_rev > rev)
             return;
     send_response(s, &(struct response){.rev = rev, .watch_id = -1}, NULL, 0);
 }

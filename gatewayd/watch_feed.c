@@ -231,7 +231,7 @@ static void progress_tick(struct watch_hub *h, int64_t rev)
     struct watcher *w;
     TAILQ_FOREACH(s, &h->streams, of_hub) {
         TAILQ_FOREACH(w, &s->all, of_stream) {
-            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->next_rev <= rev + 1)
+            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->start_rev <= rev)
                 watcher_progress(w, rev);
             w->fed = false;
         }
