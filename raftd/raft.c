@@ -1,6 +1,7 @@
-/* raft - raft_step, raft_ready and the changes of role; see raft.h for the contract.
- * Events come from turn.c (in.c and peer.c make them), the ready goes back there. All rules that belong to one role
- * live in the file of that role; here is what is common to all: terms (thesis 3.3), what is on disk, the product.
+/* raft - life, raft_step and the changes of role; see raft.h for the contract.
+ * Events come from turn.c (in.c and peer.c make them); what they lead to is collected in raft_ready.c. All rules that
+ * belong to one role live in the file of that role; here is what is common to all: terms (thesis 3.3) and what is on
+ * disk.
  * Always: raft_check, after every step. */
 #include "raftd/raft_int.h"
 
@@ -12,12 +13,28 @@
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+static void start_config(struct raft_config *c, uint64_t index, const struct raft_member *members, size_t count)
+{
+    must(count <= RAFT_MEMBERS_MAX);
+    c->index = index;
+    c->count = count;
+    for (size_t i = 0; i < count; i++)
+        c->members[i] = members[i];
+}
+
+static void start_members(struct raft *r, const struct raft_start *start)
+{
+    start_config(&r->config, start->conf_index, start->members, start->member_count);
+    r->config_prev = r->config;
+    if (start->prev_members)
+        start_config(&r->config_prev, start->prev_conf_index, start->prev_members, start->prev_member_count);
+}
+
 struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *start, uint64_t now_ms)
 {
     struct raft *r = xcalloc(1, sizeof(*r));
 
     must(conf->id != RAFT_NONE && conf->election_ms > 0 && conf->heartbeat_ms > 0);
-    must(start->member_count <= RAFT_MEMBERS_MAX && start->prev_member_count <= RAFT_MEMBERS_MAX);
     must(start->commit + 1 >= start->first_index && start->commit <= start->last_index);
     r->conf = *conf;
     if (r->conf.keep_entries == 0)
@@ -36,87 +53,24 @@ struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *sta
     r->applied = r->handed = r->durable = start->first_index - 1;
     r->drop_below = r->told_drop = start->first_index;
 
-    r->config.index = start->conf_index;
-    r->config.count = start->member_count;
-    for (size_t i = 0; i < start->member_count; i++)
-        r->config.members[i] = start->members[i];
-    r->config_prev = r->config;
-    if (start->prev_members) {
-        r->config_prev.index = start->prev_conf_index;
-        r->config_prev.count = start->prev_member_count;
-        for (size_t i = 0; i < start->prev_member_count; i++)
-            r->config_prev.members[i] = start->prev_members[i];
-    }
-
+    start_members(r, start);
     raft_elect_timer(r);
-    if (r->config.count == 1 && raft_config_is_voter(&r->config, conf->id))
+    if (raft_config_quorum(&r->config) == 1 && raft_config_is_voter(&r->config, conf->id))
         r->election_at_ms = now_ms; /* no one could object: why wait */
     r->told_soft = (struct raft_soft){.role = r->role, .term = r->term};
     raft_check(r);
     return r;
 }
 
-static void out_reset(struct raft_out *o)
-{
-    for (size_t i = 0; i < o->sent_count; i++)
-        entry_unref(o->sent[i]);
-    for (size_t i = 0; i < o->entry_count; i++)
-        entry_unref(o->entries[i]);
-    o->early_count = o->late_count = o->sent_count = o->entry_count = o->read_count = o->refused_count = 0;
-}
-
 void raft_free(struct raft *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < ARRAY_LEN(r->out); i++) {
-        struct raft_out *o = &r->out[i];
-
-        out_reset(o);
-        free(o->early);
-        free(o->late);
-        free(o->sent);
-        free(o->entries);
-        free(o->reads);
-        free(o->refused);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(r->out); i++)
+        raft_out_fini(&r->out[i]);
     raft_log_fini(&r->log);
     free(r->waits);
     free(r);
-}
-
-/* --- helpers of all roles --------------------------------------------------------------------- */
-
-void *raft_grow(void *items, size_t count, size_t *cap, size_t size)
-{
-    if (count < *cap)
-        return items;
-    *cap = *cap > 0 ? *cap * 2 : 16;
-    return xrealloc(items, *cap * size);
-}
-
-struct raft_msg *raft_say(struct raft *r, bool late, enum raft_msg_type type, uint64_t to)
-{
-    struct raft_out *o = &r->out[r->out_pos];
-    struct raft_msg *m;
-
-    if (late) {
-        o->late = raft_grow(o->late, o->late_count, &o->late_cap, sizeof(*o->late));
-        m = &o->late[o->late_count++];
-    } else {
-        o->early = raft_grow(o->early, o->early_count, &o->early_cap, sizeof(*o->early));
-        m = &o->early[o->early_count++];
-    }
-    *m = (struct raft_msg){.type = type, .from = r->conf.id, .to = to, .term = r->term};
-    return m;
-}
-
-void raft_refuse(struct raft *r, uint64_t tag, bool is_read, int err)
-{
-    struct raft_out *o = &r->out[r->out_pos];
-
-    o->refused = raft_grow(o->refused, o->refused_count, &o->refused_cap, sizeof(*o->refused));
-    o->refused[o->refused_count++] = (struct raft_refused){.tag = tag, .is_read = is_read, .err = err};
 }
 
 void raft_append_own(struct raft *r, struct entry *e)
@@ -361,133 +315,6 @@ void raft_step(struct raft *r, const struct raft_event *ev)
     }
     raft_check(r);
     r->stepping = false;
-}
-
-/* --- ready ------------------------------------------------------------------------------------ */
-
-static struct raft_soft soft_now(const struct raft *r)
-{
-    return (struct raft_soft){.role = r->role, .leader = r->leader, .term = r->term, .conf_seq = r->conf_seq,
-                              .settled = raft_is_settled(r)};
-}
-
-static bool soft_is_news(const struct raft *r)
-{
-    struct raft_soft now = soft_now(r), told = r->told_soft;
-
-    return now.role != told.role || now.leader != told.leader || now.term != told.term ||
-           now.conf_seq != told.conf_seq || now.settled != told.settled;
-}
-
-static bool hard_is_news(const struct raft *r)
-{
-    return r->hard_force || r->term != r->told_term || r->vote != r->told_vote || r->log.truncate_from > 0;
-}
-
-static uint64_t deadline(const struct raft *r)
-{
-    return r->role == RAFT_LEADER ? raft_lead_deadline(r) : r->election_at_ms;
-}
-
-bool raft_has_ready(const struct raft *r)
-{
-    const struct raft_out *o = &r->out[r->out_pos];
-
-    return r->flush || o->early_count > 0 || o->late_count > 0 || o->refused_count > 0 ||
-           r->log.offered < r->log.last || hard_is_news(r) || raft_handable(r) != r->told_commit ||
-           raft_read_has_ready(r) || r->drop_below != r->told_drop || soft_is_news(r) ||
-           /* The deadline that the caller knows has passed and is no longer ours: else it would tick in a circle. */
-           (r->now_ms >= r->told_deadline_ms && deadline(r) != r->told_deadline_ms);
-}
-
-static void ready_hard(struct raft *r, struct raft_ready *ready)
-{
-    /* A truncation counts as a change of hard state, so that reports can be told to be older or younger than it. */
-    ready->hard_changed = hard_is_news(r);
-    ready->truncate_from = r->log.truncate_from;
-    r->log.truncate_from = 0;
-    if (ready->hard_changed) {
-        r->hard_seq++;
-        r->hard_force = false;
-        r->told_term = r->term;
-        r->told_vote = r->vote;
-    }
-    if (ready->truncate_from > 0)
-        r->truncate_seq = r->hard_seq;
-    ready->term = r->term;
-    ready->vote = r->vote;
-    ready->hard_seq = r->hard_seq;
-}
-
-static void ready_entries(struct raft *r, struct raft_out *o)
-{
-    while (r->log.offered < r->log.last) {
-        bool from_storage;
-
-        o->entries = raft_grow(o->entries, o->entry_count, &o->entry_cap, sizeof(*o->entries));
-        int count = raft_log_slice(&r->log, r->log.offered + 1, r->log.last, SIZE_MAX, o->entries + o->entry_count,
-                                   o->entry_cap - o->entry_count, &from_storage);
-
-        must(count > 0 && !from_storage); /* what was never handed out cannot have left memory */
-        o->entry_count += (size_t)count;
-        r->log.offered += (uint64_t)count;
-    }
-}
-
-/* Messages of `early` took their entries from `sent` in the same order; it has stopped moving now. */
-static void ready_messages(struct raft_out *o)
-{
-    struct entry **next = o->sent;
-
-    for (size_t i = 0; i < o->early_count; i++) {
-        o->early[i].entries = o->early[i].entry_count > 0 ? next : NULL;
-        next += o->early[i].entry_count;
-    }
-    must(next == o->sent + o->sent_count);
-}
-
-void raft_ready(struct raft *r, struct raft_ready *ready)
-{
-    struct raft_out *o = &r->out[r->out_pos];
-
-    must(!r->stepping);
-    out_reset(&r->out[1 - r->out_pos]); /* the caller is done with it */
-    if (r->flush)
-        raft_lead_flush(r);
-    raft_read_release(r);
-
-    *ready = (struct raft_ready){0};
-    ready_hard(r, ready);
-    ready_entries(r, o);
-    ready_messages(o);
-    ready->entries = o->entries;
-    ready->entry_count = o->entry_count;
-    ready->early = o->early;
-    ready->early_count = o->early_count;
-    ready->late = o->late;
-    ready->late_count = o->late_count;
-    ready->commit = r->told_commit = raft_handable(r);
-    ready->reads = o->reads;
-    ready->read_count = o->read_count;
-    ready->refused = o->refused;
-    ready->refused_count = o->refused_count;
-    ready->soft_changed = soft_is_news(r);
-    r->told_soft = soft_now(r);
-    ready->deadline_ms = r->told_deadline_ms = deadline(r);
-    ready->drop_below = r->drop_below != r->told_drop ? r->drop_below : 0;
-    r->told_drop = r->drop_below;
-    r->out_pos = 1 - r->out_pos;
-}
-
-int raft_committed(struct raft *r, uint64_t after, size_t bytes_max, struct entry **out, size_t out_max)
-{
-    bool from_storage;
-    uint64_t to = raft_handable(r);
-
-    r->handed = MIN(after, r->commit);
-    if (after >= to)
-        return 0;
-    return raft_log_slice(&r->log, after + 1, to, bytes_max, out, out_max, &from_storage);
 }
 
 /* --- questions -------------------------------------------------------------------------------- */

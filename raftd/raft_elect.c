@@ -106,9 +106,8 @@ static void become_precandidate(struct raft *r)
  * 4.2.2, figure 4.6). It asks for votes then, and does not count its own. */
 static bool may_campaign(const struct raft *r)
 {
-    return !r->stopping &&
-           (raft_config_is_voter(&r->config, r->conf.id) ||
-            (r->config.index > r->commit && raft_config_is_voter(&r->config_prev, r->conf.id)));
+    return !r->stopping && (raft_config_is_voter(&r->config, r->conf.id) ||
+                            (r->config.index > r->commit && raft_config_is_voter(&r->config_prev, r->conf.id)));
 }
 
 /* A transfer skips pre-vote: the leader itself wants us to disturb it (thesis 3.10). */

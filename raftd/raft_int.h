@@ -1,6 +1,6 @@
 /* raft_int - what the files of the consensus core share, and nobody else sees.
  *
- *   raft.c         life, raft_step, raft_ready, changes of role
+ *   raft.c         life, raft_step, changes of role          raft_ready.c   the product
  *   raft_elect.c   timeouts, pre-vote, vote, tally           raft_append.c  a follower's log
  *   raft_lead.c    a leader's followers, commit, transfer    raft_log.c     entries, terms, what is on disk
  *   raft_conf.c    membership                                raft_read.c    linearizable reads
@@ -33,8 +33,8 @@ struct raft_log {
     const struct raft_storage *storage;
     uint64_t first, first_prev_term;
     uint64_t last, last_term;
-    uint64_t persisted; /* on disk, by a report that is younger than the last truncation */
-    uint64_t offered;   /* given out to be persisted */
+    uint64_t persisted;     /* on disk, by a report that is younger than the last truncation */
+    uint64_t offered;       /* given out to be persisted */
     uint64_t truncate_from; /* for the next ready; 0: nothing */
 
     struct raft_slot *slots; /* ring: index & (slot_count - 1) */
@@ -111,7 +111,7 @@ struct raft_out {
     size_t refused_count, refused_cap;
 };
 
-struct raft_wait { /* a read that waits */
+struct raft_wait {              /* a read that waits */
     uint64_t tag, index, round; /* round 0: not yet asked for */
 };
 
@@ -135,7 +135,6 @@ struct raft {
     uint64_t hard_seq;             /* of the last ready that had hard_changed */
     uint64_t hard_done;            /* highest reported */
     uint64_t truncate_seq;         /* reports below it say nothing about our log (raft.c: step_persisted) */
-    bool hard_force;               /* the next ready has hard_changed in any case */
 
     /* volatile */
     enum raft_role role;
@@ -158,17 +157,17 @@ struct raft {
         bool granted;
     } votes[RAFT_MEMBERS_MAX];
     size_t vote_count;
-    uint64_t vote_seq;  /* our own vote counts when this hard state is on disk; 0: counted */
+    uint64_t vote_seq; /* our own vote counts when this hard state is on disk; 0: counted */
 
     /* leader */
-    uint64_t term_start; /* index of our first entry of this term */
+    uint64_t term_start;                      /* index of our first entry of this term */
     struct raft_peer peers[RAFT_MEMBERS_MAX]; /* all members but us */
     size_t peer_count;
     uint64_t beat_at_ms;
     uint64_t transferee, transfer_until_ms;
     bool flush; /* raft_lead_flush has something to look at */
 
-    struct raft_wait *waits; /* in order of arrival, so rounds and indexes never fall */
+    struct raft_wait *waits;                           /* in order of arrival, so rounds and indexes never fall */
     size_t wait_first, wait_count, wait_cap, wait_new; /* [first, count) wait; [new, count) have no round */
     uint64_t read_round, read_confirmed;
 
@@ -180,19 +179,22 @@ struct raft {
 /* raft.c */
 void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader);
 void raft_commit_to(struct raft *r, uint64_t index);
-uint64_t raft_handable(const struct raft *r); /* committed and on our own disk: may be applied */
+uint64_t raft_handable(const struct raft *r);          /* committed and on our own disk: may be applied */
+void raft_append_own(struct raft *r, struct entry *e); /* leader: takes e, gives it index and term */
+
+/* raft_ready.c */
 struct raft_msg *raft_say(struct raft *r, bool late, enum raft_msg_type type, uint64_t to); /* valid until the next */
 void raft_refuse(struct raft *r, uint64_t tag, bool is_read, int err);
 void *raft_grow(void *items, size_t count, size_t *cap, size_t size); /* room for one more */
-void raft_append_own(struct raft *r, struct entry *e); /* leader: takes e, gives it index and term */
+void raft_out_fini(struct raft_out *o);
 
 /* raft_elect.c */
 void raft_elect_timer(struct raft *r); /* draws a new timeout */
 void raft_elect_tick(struct raft *r);
 void raft_elect_campaign(struct raft *r, bool transfer);
 bool raft_elect_is_sticky(const struct raft *r);
-void raft_elect_asked(struct raft *r, const struct raft_msg *m);  /* PREVOTE, VOTE */
-void raft_elect_said(struct raft *r, const struct raft_msg *m);   /* PREVOTE_SAID, VOTE_SAID */
+void raft_elect_asked(struct raft *r, const struct raft_msg *m); /* PREVOTE, VOTE */
+void raft_elect_said(struct raft *r, const struct raft_msg *m);  /* PREVOTE_SAID, VOTE_SAID */
 void raft_elect_timeout_now(struct raft *r, const struct raft_msg *m);
 void raft_elect_persisted(struct raft *r);
 
@@ -223,7 +225,7 @@ uint64_t raft_lead_quorum(const struct raft *r, size_t member_offset, uint64_t o
 /* raft_conf.c */
 const struct raft_member *raft_config_find(const struct raft_config *c, uint64_t id);
 bool raft_config_is_voter(const struct raft_config *c, uint64_t id);
-size_t raft_config_quorum(const struct raft_config *c); /* votes needed; SIZE_MAX without voters */
+size_t raft_config_quorum(const struct raft_config *c);       /* votes needed; SIZE_MAX without voters */
 void raft_conf_joined(struct raft *r, const struct entry *e); /* an entry joined our log */
 void raft_conf_cut(struct raft *r, uint64_t from);            /* entries from here left it */
 int raft_conf_check(struct raft *r, const struct entry *e);   /* may the leader propose it now? */

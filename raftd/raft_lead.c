@@ -217,8 +217,8 @@ static bool next_entries(struct raft *r, struct raft_peer *p, int *count, bool *
     *from_storage = false;
     if (p->next > r->log.last || (p->progress == RAFT_REPLICATE && !window_is_open(r, p)))
         return true; /* an empty append asks just as well */
-    *count = raft_log_slice(&r->log, p->next, r->log.last, r->conf.append_bytes_max, r->scratch,
-                            RAFT_MSG_ENTRIES_MAX, from_storage);
+    *count = raft_log_slice(&r->log, p->next, r->log.last, r->conf.append_bytes_max, r->scratch, RAFT_MSG_ENTRIES_MAX,
+                            from_storage);
     if (*count > 0)
         return true;
     if (*count == 0) {

@@ -36,8 +36,8 @@ const char *raft_role_name(enum raft_role role)
 
 static const char *msg_name(enum raft_msg_type type)
 {
-    static const char *const names[] = {"PREVOTE", "PREVOTE_SAID", "VOTE",      "VOTE_SAID", "APPEND",     "APPEND_SAID",
-                                        "BEAT",    "BEAT_SAID",    "SNAP",      "SNAP_SAID", "TIMEOUT_NOW"};
+    static const char *const names[] = {"PREVOTE", "PREVOTE_SAID", "VOTE", "VOTE_SAID", "APPEND",     "APPEND_SAID",
+                                        "BEAT",    "BEAT_SAID",    "SNAP", "SNAP_SAID", "TIMEOUT_NOW"};
 
     return (size_t)type < ARRAY_LEN(names) ? names[type] : "UNKNOWN";
 }

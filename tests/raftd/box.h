@@ -23,13 +23,13 @@ struct box {
     bool disk_stuck;
     struct entry *disk[BOX_LOG_MAX]; /* by index */
     uint64_t disk_first, disk_last;
-    uint64_t hard_seq, term, vote;   /* as last given out */
-    struct raft_msg held[256];       /* late, until the sync */
+    uint64_t hard_seq, term, vote; /* as last given out */
+    struct raft_msg held[256];     /* late, until the sync */
     size_t held_count;
     uint64_t commit, drop_below;
     uint64_t deadline_ms;
-    char said[16384];  /* messages that left, one per line */
-    char reads[1024];  /* "tag@index " */
+    char said[16384];   /* messages that left, one per line */
+    char reads[1024];   /* "tag@index " */
     char refused[1024]; /* "tag:ERROR " */
 };
 
@@ -216,8 +216,13 @@ __attribute__((unused)) static void box_recv_append(struct box *b, uint64_t from
 
     for (; terms && terms[count]; count++)
         entries[count] = box_entry(prev + 1 + count, terms[count], "new");
-    box_recv(b, (struct raft_msg){.type = RAFT_MSG_APPEND, .from = from, .term = term, .index = prev,
-                                  .log_term = prev_term, .commit = commit, .entries = entries,
+    box_recv(b, (struct raft_msg){.type = RAFT_MSG_APPEND,
+                                  .from = from,
+                                  .term = term,
+                                  .index = prev,
+                                  .log_term = prev_term,
+                                  .commit = commit,
+                                  .entries = entries,
                                   .entry_count = count});
     for (size_t i = 0; i < count; i++)
         entry_unref(entries[i]);
@@ -232,8 +237,8 @@ __attribute__((unused)) static void box_tick(struct box *b, uint64_t ms)
 
 __attribute__((unused)) static void box_propose(struct box *b, uint64_t tag, const char *text)
 {
-    box_step(b, (struct raft_event){.type = RAFT_EV_PROPOSE, .tag = tag,
-                                    .entry = entry_new(ENTRY_COMMAND, slice_str(text))});
+    box_step(b, (struct raft_event){
+                    .type = RAFT_EV_PROPOSE, .tag = tag, .entry = entry_new(ENTRY_COMMAND, slice_str(text))});
     box_turn(b);
 }
 
@@ -251,8 +256,8 @@ __attribute__((unused)) static void box_read(struct box *b, uint64_t tag)
 
 __attribute__((unused)) static void box_match(struct box *b, uint64_t from, uint64_t index)
 {
-    box_recv(b, (struct raft_msg){.type = RAFT_MSG_APPEND_SAID, .from = from, .term = raft_term(b->raft),
-                                  .index = index});
+    box_recv(b,
+             (struct raft_msg){.type = RAFT_MSG_APPEND_SAID, .from = from, .term = raft_term(b->raft), .index = index});
 }
 
 /* Member 1 of `voters`, with this log and at this term, made leader of the next term by all others' votes. */

@@ -46,8 +46,8 @@ struct sim_write { /* what one ready has to persist, and what waits for it */
 
 struct sim_disk {
     uint64_t term, vote;
-    uint64_t first, first_prev_term, last; /* entries first..last */
-    struct entry *entries[SIM_INDEX_MAX];  /* by index */
+    uint64_t first, first_prev_term, last;     /* entries first..last */
+    struct entry *entries[SIM_INDEX_MAX];      /* by index */
     struct raft_member base[RAFT_MEMBERS_MAX]; /* membership as of first - 1 */
     size_t base_count;
     uint64_t base_index;
@@ -374,9 +374,13 @@ static void sim_turn(struct sim *s, struct sim_node *n)
         sim_must(s, n->write_count < SIM_WRITES_MAX);
         struct sim_write *w = &n->writes[(n->write_first + n->write_count++) % SIM_WRITES_MAX];
 
-        *w = (struct sim_write){.hard = ready.hard_changed, .term = ready.term, .vote = ready.vote,
-                                .hard_seq = ready.hard_seq, .truncate_from = ready.truncate_from,
-                                .entry_count = ready.entry_count, .late_count = ready.late_count};
+        *w = (struct sim_write){.hard = ready.hard_changed,
+                                .term = ready.term,
+                                .vote = ready.vote,
+                                .hard_seq = ready.hard_seq,
+                                .truncate_from = ready.truncate_from,
+                                .entry_count = ready.entry_count,
+                                .late_count = ready.late_count};
         w->entries = xmalloc((w->entry_count + 1) * sizeof(*w->entries));
         for (size_t i = 0; i < w->entry_count; i++)
             w->entries[i] = entry_ref(ready.entries[i]);
@@ -431,13 +435,23 @@ static void sim_start(struct sim *s, struct sim_node *n)
 {
     struct sim_disk *d = &n->disk;
     struct raft_member members[RAFT_MEMBERS_MAX], prev[RAFT_MEMBERS_MAX];
-    struct raft_start start = {.term = d->term, .vote = d->vote, .first_index = d->first,
-                               .first_prev_term = d->first_prev_term, .last_index = d->last};
-    struct raft_conf conf = {.id = n->id, .seed = rand_u64(&s->rand), .election_ms = SIM_ELECTION_MS,
-                             .heartbeat_ms = SIM_HEARTBEAT_MS, .pre_vote = s->faults.pre_vote || s->seed % 8 != 7,
-                             .check_quorum = s->seed % 4 != 3, .append_bytes_max = 700, .inflight_bytes_max = 2000,
-                             .cache_bytes_max = 1500, .uncommitted_bytes_max = 100000,
-                             .keep_entries = s->faults.snapshots ? 10 : 0, .storage = {sim_term, sim_entries, d}};
+    struct raft_start start = {.term = d->term,
+                               .vote = d->vote,
+                               .first_index = d->first,
+                               .first_prev_term = d->first_prev_term,
+                               .last_index = d->last};
+    struct raft_conf conf = {.id = n->id,
+                             .seed = rand_u64(&s->rand),
+                             .election_ms = SIM_ELECTION_MS,
+                             .heartbeat_ms = SIM_HEARTBEAT_MS,
+                             .pre_vote = s->faults.pre_vote || s->seed % 8 != 7,
+                             .check_quorum = s->seed % 4 != 3,
+                             .append_bytes_max = 700,
+                             .inflight_bytes_max = 2000,
+                             .cache_bytes_max = 1500,
+                             .uncommitted_bytes_max = 100000,
+                             .keep_entries = s->faults.snapshots ? 10 : 0,
+                             .storage = {sim_term, sim_entries, d}};
 
     must(sim_term(d, d->last, &start.last_term));
     memcpy(members, d->base, sizeof(members));
@@ -526,8 +540,9 @@ static void sim_snap(struct sim *s, const struct raft_msg *m)
         d->durable = MAX(d->durable, index);
         sim_start(s, to);
     }
-    struct sim_packet report = {.msg = {.type = RAFT_MSG_SNAP_SAID, .from = m->to, .to = m->from, .term = m->term,
-                                        .index = index, .reject = !ok}};
+    struct sim_packet report = {
+        .msg = {
+            .type = RAFT_MSG_SNAP_SAID, .from = m->to, .to = m->from, .term = m->term, .index = index, .reject = !ok}};
 
     sim_send_one(s, &report.msg); /* turn.c's own knowledge, so never lost */
 }
@@ -604,8 +619,9 @@ static void sim_deliver(struct sim *s)
 
         s->net[i] = s->net[--s->net_count];
         if (to && to->up && p.msg.type == RAFT_MSG_SNAP_SAID)
-            sim_step(s, to, (struct raft_event){.type = RAFT_EV_SNAP_SENT, .member = p.msg.from,
-                                                .index = p.msg.index, .ok = !p.msg.reject});
+            sim_step(s, to,
+                     (struct raft_event){
+                         .type = RAFT_EV_SNAP_SENT, .member = p.msg.from, .index = p.msg.index, .ok = !p.msg.reject});
         else if (to && to->up && !s->cut[p.msg.from - 1][p.msg.to - 1])
             sim_step(s, to, (struct raft_event){.type = RAFT_EV_RECV, .msg = &p.msg});
         for (size_t k = 0; k < p.msg.entry_count; k++)
@@ -646,11 +662,11 @@ static void sim_work(struct sim *s, struct sim_node *n)
         sim_step(s, n, (struct raft_event){.type = RAFT_EV_READ, .tag = s->next_tag++});
     }
     if (s->faults.transfer && sim_chance(s, 2))
-        sim_step(s, n, (struct raft_event){.type = RAFT_EV_TRANSFER,
-                                           .member = 1 + rand_below(&s->rand, s->node_count)});
+        sim_step(s, n,
+                 (struct raft_event){.type = RAFT_EV_TRANSFER, .member = 1 + rand_below(&s->rand, s->node_count)});
     if (s->faults.cut && sim_chance(s, 2))
-        sim_step(s, n, (struct raft_event){.type = RAFT_EV_UNREACHABLE,
-                                           .member = 1 + rand_below(&s->rand, s->node_count)});
+        sim_step(s, n,
+                 (struct raft_event){.type = RAFT_EV_UNREACHABLE, .member = 1 + rand_below(&s->rand, s->node_count)});
 }
 
 static void sim_node_tick(struct sim *s, struct sim_node *n)

@@ -50,9 +50,8 @@ Test(raft_append, a_conflict_is_answered_with_the_last_place_that_may_agree)
 Test(raft_append, all_logs_of_figure_3_6_end_up_like_the_leaders)
 {
     const uint64_t *logs[] = {
-        TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6),          TERMS(1, 1, 1, 4),
-        TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6),    TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7),
-        TERMS(1, 1, 1, 4, 4, 4, 4),                TERMS(1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3),
+        TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6),          TERMS(1, 1, 1, 4),          TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6),
+        TERMS(1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7), TERMS(1, 1, 1, 4, 4, 4, 4), TERMS(1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3),
     };
 
     for (size_t i = 0; i < ARRAY_LEN(logs); i++) {
@@ -62,9 +61,9 @@ Test(raft_append, all_logs_of_figure_3_6_end_up_like_the_leaders)
         int rounds = 0;
 
         /* box_leader threw its first append away: a beat makes it ask again */
-        box_step(leader, (struct raft_event){.type = RAFT_EV_RECV,
-                                             .msg = &(struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = 2, .to = 1,
-                                                                       .term = 8}});
+        box_step(leader, (struct raft_event){
+                             .type = RAFT_EV_RECV,
+                             .msg = &(struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = 2, .to = 1, .term = 8}});
         while (raft_commit(leader->raft) < 11 && ++rounds < 10) {
             raft_ready(leader->raft, &ready);
             for (size_t m = 0; m < ready.early_count; m++)

@@ -53,15 +53,23 @@ Test(raft_cluster, three_members_keep_their_promises_with_crashes)
 
 Test(raft_cluster, five_members_keep_their_promises_with_everything_at_once)
 {
-    run_seeds(60, 5, 5,
-              (struct sim_faults){.drop = 60, .twice = 40, .cut = 10, .crash = 4, .slow_disk = 80, .transfer = true,
-                                  .snapshots = true});
+    run_seeds(
+        60, 5, 5,
+        (struct sim_faults){
+            .drop = 60, .twice = 40, .cut = 10, .crash = 4, .slow_disk = 80, .transfer = true, .snapshots = true});
 }
 
 /* With pre-vote in every seed: without it a removed member that missed its removal disturbs forever (thesis 4.2.3). */
 Test(raft_cluster, members_come_and_go_with_everything_at_once)
 {
     run_seeds(60, 3, 6,
-              (struct sim_faults){.drop = 30, .twice = 20, .cut = 5, .crash = 3, .slow_disk = 40, .transfer = true,
-                                  .snapshots = true, .members = true, .pre_vote = true});
+              (struct sim_faults){.drop = 30,
+                                  .twice = 20,
+                                  .cut = 5,
+                                  .crash = 3,
+                                  .slow_disk = 40,
+                                  .transfer = true,
+                                  .snapshots = true,
+                                  .members = true,
+                                  .pre_vote = true});
 }

@@ -20,7 +20,8 @@ Test(raft_conf, a_change_survives_the_wire)
     struct buf bytes = BUF_INIT;
     struct raft_conf_change c;
 
-    raft_conf_encode(&bytes, &(struct raft_conf_change){.op = RAFT_CONF_PROMOTE, .id = UINT64_MAX,
+    raft_conf_encode(&bytes, &(struct raft_conf_change){.op = RAFT_CONF_PROMOTE,
+                                                        .id = UINT64_MAX,
                                                         .name = SLICE_LIT("n1"),
                                                         .peer_urls = SLICE_LIT("https://a:2380,https://b:2380"),
                                                         .client_urls = SLICE_EMPTY});
@@ -106,8 +107,8 @@ Test(raft_conf, what_does_not_fit_is_refused)
     cr_assert_str_eq(b->refused, "3:E_MEMBER_EXIST ");
     box_propose_conf(b, 4, RAFT_CONF_PROMOTE, 1);
     cr_assert_str_eq(b->refused, "4:E_MEMBER_NOT_LEARNER ");
-    box_step(b, (struct raft_event){.type = RAFT_EV_PROPOSE, .tag = 5,
-                                    .entry = entry_new(ENTRY_CONF, SLICE_LIT("garbage"))});
+    box_step(b, (struct raft_event){
+                    .type = RAFT_EV_PROPOSE, .tag = 5, .entry = entry_new(ENTRY_CONF, SLICE_LIT("garbage"))});
     box_turn(b);
     cr_assert_neq(b->refused[0], '\0');
     cr_assert_str_eq(members(b), "1 ");
@@ -192,13 +193,20 @@ Test(raft_conf, a_change_that_is_cut_off_is_taken_back)
 Test(raft_conf, a_change_found_on_disk_can_be_taken_back_too)
 {
     struct box *b = box_new(1, 3, 2, TERMS(2));
-    struct raft_member now[] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}}, before[] = {{.id = 1}, {.id = 2}, {.id = 3}};
+    struct raft_member now[] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}},
+                       before[] = {{.id = 1}, {.id = 2}, {.id = 3}};
 
     raft_free(b->raft);
     b->raft = raft_new(&b->conf,
-                       &(struct raft_start){.term = 2, .first_index = 1, .last_index = 1, .last_term = 2,
-                                            .members = now, .member_count = 4, .conf_index = 1,
-                                            .prev_members = before, .prev_member_count = 3},
+                       &(struct raft_start){.term = 2,
+                                            .first_index = 1,
+                                            .last_index = 1,
+                                            .last_term = 2,
+                                            .members = now,
+                                            .member_count = 4,
+                                            .conf_index = 1,
+                                            .prev_members = before,
+                                            .prev_member_count = 3},
                        b->now_ms);
     cr_assert_str_eq(members(b), "1 2 3 4 ");
     box_recv_append(b, 3, 3, 0, 0, TERMS(3), 0);

@@ -5,8 +5,7 @@
 
 static struct raft_msg vote(uint64_t from, uint64_t term, uint64_t last, uint64_t last_term)
 {
-    return (struct raft_msg){.type = RAFT_MSG_VOTE, .from = from, .term = term, .index = last,
-                             .log_term = last_term};
+    return (struct raft_msg){.type = RAFT_MSG_VOTE, .from = from, .term = term, .index = last, .log_term = last_term};
 }
 
 static struct raft_msg prevote(uint64_t from, uint64_t term, uint64_t last, uint64_t last_term)
@@ -136,8 +135,8 @@ Test(raft_elect, there_is_one_vote_per_term_also_after_a_restart)
     box_recv(b, vote(2, 5, 0, 0)); /* the same again */
     cr_assert_str_eq(b->said, "VOTE_SAID 1->2 term 5 yes\n");
 
-    struct raft *again = raft_new(&b->conf, &(struct raft_start){.term = b->term, .vote = b->vote, .first_index = 1},
-                                  b->now_ms);
+    struct raft *again =
+        raft_new(&b->conf, &(struct raft_start){.term = b->term, .vote = b->vote, .first_index = 1}, b->now_ms);
 
     raft_free(b->raft);
     b->raft = again;

@@ -5,8 +5,8 @@
 
 static void beat_said(struct box *b, uint64_t from, uint64_t read_id)
 {
-    box_recv(b, (struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = from, .term = raft_term(b->raft),
-                                  .read_id = read_id});
+    box_recv(
+        b, (struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = from, .term = raft_term(b->raft), .read_id = read_id});
 }
 
 Test(raft_lead, a_proposal_goes_to_all_and_is_committed_by_a_majority)
@@ -115,8 +115,10 @@ Test(raft_lead, a_lost_append_is_found_by_the_answer_to_a_beat)
     box_tick(b, 10);
     beat_said(b, 2, 0);
     cr_assert_str_eq(b->said, "APPEND 1->2 term 1 prev 2/1 commit 1\n"); /* do you have it? */
-    box_recv(b, (struct raft_msg){.type = RAFT_MSG_APPEND_SAID, .from = 2, .term = 1, .reject = true, .index = 2,
-                                  .hint = 1, .log_term = 1});
+    box_recv(
+        b,
+        (struct raft_msg){
+            .type = RAFT_MSG_APPEND_SAID, .from = 2, .term = 1, .reject = true, .index = 2, .hint = 1, .log_term = 1});
     cr_assert_str_eq(b->said, "APPEND 1->2 term 1 prev 1/1 entries 2..2 commit 1\n");
     box_free(b);
 }

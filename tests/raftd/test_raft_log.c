@@ -5,8 +5,8 @@
 
 static void persisted(struct box *b, uint64_t index, uint64_t term, uint64_t hard_seq)
 {
-    box_step(b, (struct raft_event){.type = RAFT_EV_PERSISTED, .index = index, .entry_term = term,
-                                    .hard_seq = hard_seq});
+    box_step(b,
+             (struct raft_event){.type = RAFT_EV_PERSISTED, .index = index, .entry_term = term, .hard_seq = hard_seq});
 }
 
 Test(raft_log, terms_are_known_from_before_the_first_to_the_last_entry)
@@ -98,8 +98,14 @@ Test(raft_log, a_cut_is_told_once_and_only_for_what_was_handed_out)
     struct box *b = box_new(1, 3, 2, TERMS(1, 1, 1));
     struct raft_ready ready;
     struct entry *e = box_entry(2, 2, "new");
-    struct raft_msg m = {.type = RAFT_MSG_APPEND, .from = 2, .to = 1, .term = 2, .index = 1, .log_term = 1,
-                         .entries = &e, .entry_count = 1};
+    struct raft_msg m = {.type = RAFT_MSG_APPEND,
+                         .from = 2,
+                         .to = 1,
+                         .term = 2,
+                         .index = 1,
+                         .log_term = 1,
+                         .entries = &e,
+                         .entry_count = 1};
 
     box_step(b, (struct raft_event){.type = RAFT_EV_RECV, .msg = &m});
     raft_ready(b->raft, &ready);

@@ -5,8 +5,8 @@
 
 static void beat_said(struct box *b, uint64_t from, uint64_t read_id)
 {
-    box_recv(b, (struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = from, .term = raft_term(b->raft),
-                                  .read_id = read_id});
+    box_recv(
+        b, (struct raft_msg){.type = RAFT_MSG_BEAT_SAID, .from = from, .term = raft_term(b->raft), .read_id = read_id});
 }
 
 Test(raft_read, a_single_voter_answers_at_once)

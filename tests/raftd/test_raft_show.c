@@ -10,8 +10,9 @@ Test(raft_show, a_member_in_one_line)
     struct box *b = box_leader(2, 3, TERMS(1, 2));
 
     raft_show(b->raft, text, sizeof(text));
-    cr_assert_str_eq(text, "member 1 leader term 4 vote 1 leader 1 log 1..3 persisted 3 commit 0 applied 0 members 1,2; "
-                           "2 probe match 0 next 3");
+    cr_assert_str_eq(text,
+                     "member 1 leader term 4 vote 1 leader 1 log 1..3 persisted 3 commit 0 applied 0 members 1,2; "
+                     "2 probe match 0 next 3");
     box_free(b);
 }
 
@@ -39,8 +40,14 @@ Test(raft_show, events)
         {{.type = RAFT_EV_UNREACHABLE, .member = 2}, "0 unreachable 2"},
         {{.type = RAFT_EV_STOP}, "0 stop"},
         {{.type = RAFT_EV_RECV,
-          .msg = &(struct raft_msg){.type = RAFT_MSG_APPEND_SAID, .from = 2, .to = 1, .term = 3, .index = 9,
-                                    .reject = true, .hint = 4, .log_term = 2}},
+          .msg = &(struct raft_msg){.type = RAFT_MSG_APPEND_SAID,
+                                    .from = 2,
+                                    .to = 1,
+                                    .term = 3,
+                                    .index = 9,
+                                    .reject = true,
+                                    .hint = 4,
+                                    .log_term = 2}},
          "0 recv APPEND_SAID 2->1 term 3 no at 9 hint 4/2"},
     };
 
