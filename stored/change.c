@@ -15,8 +15,8 @@
 void cmd_begin(struct mvcc *m)
 {
     must(m->in_batch);
-    m->cmd_sub = 0;
     pthread_rwlock_wrlock(&m->lock);
+    m->cmd_sub = 0;
 }
 
 void cmd_end(struct mvcc *m)
