@@ -67,7 +67,7 @@ _cleanup() {
 trap _cleanup EXIT
 
 ok() { passed=$((passed + 1)); [ -z "${VERBOSE:-}" ] || echo "ok    $1"; }
-not_ok() { failed=$((failed + 1)); echo "FAIL  $1"; [ $# -lt 2 ] || printf '%s\n' "$2" | sed 's/^/      /'; }
+not_ok() { failed=$((failed + 1)); echo "FAIL  $1"; [ $# -lt 2 ] || printf '%s\n' "$2" | cut -c1-240 | sed 's/^/      /'; }
 # check NAME COMMAND...: passes if the command succeeds.
 check() {
     local name=$1 out; shift

@@ -103,7 +103,7 @@ watch_for() { timeout 2 etcdctl --endpoints "http://127.0.0.1:$port" watch "$@";
 both "watch from a revision" 'watch_for --rev 2 foo'
 both "watch prefix from a revision" 'watch_for --rev 2 --prefix dir/'
 both "watch with prev-kv" 'watch_for --rev 2 --prev-kv --prefix dir/'
-both "watch everything json" 'watch_for --rev 2 --prefix "" -w json | tr "{" "\n" | grep -o "\"key\".*" '
+both "watch everything json" 'watch_for --rev 2 --prefix "" -w json | tr "{" "\n" | sed -nE "s,(\"key\"[^}]*).*,\1,p" | cut -c1-200 '
 both "watch live events" '(sleep 0.7; ctl put live 1; ctl put live 2; ctl del live) >/dev/null & watch_for live'
 both "watch live prefix prev-kv" '(sleep 0.7; ctl put lp/a 1; ctl put lp/a 2; ctl del lp/a) >/dev/null & watch_for --prefix lp/ --prev-kv'
 both "watch runs a command" '(sleep 0.7; ctl put exec 1) >/dev/null & watch_for exec -- sh -c "echo \$ETCD_WATCH_EVENT_TYPE \$ETCD_WATCH_KEY \$ETCD_WATCH_VALUE"'
