@@ -13,6 +13,9 @@
 #include "stored/stored.h"
 
 #define DIR_MODE 0700
+/* A predecessor that was just killed may still be on its way out: its lock goes with it. */
+#define LOCK_TRIES 40
+#define LOCK_TRY_US 50000
 
 static void make_dirs(const struct conf *conf)
 {
@@ -32,6 +35,10 @@ static void take_lock(const struct conf *conf)
     long holder = 0;
     int fd, err = file_lock(path, &fd, &holder);
 
+    for (unsigned i = 0; err == E_LOCKED && i < LOCK_TRIES; i++) {
+        usleep(LOCK_TRY_US);
+        err = file_lock(path, &fd, &holder);
+    }
     if (err == E_LOCKED)
         fatalx("stored: %s is held by process %ld", path, holder);
     if (err)
