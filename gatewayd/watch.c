@@ -86,8 +86,9 @@ void watcher_free(struct watcher *w)
 {
     struct stream *s = w->stream;
     struct watch_hub *h = s->hub;
-    token_free(h, w->token);
-    feed_fall_behind(w); /* off its range's list, pieces dropped */
+    if (w->token)
+        token_forget(h, w->token);
+    feed_leave(w);
     if (w->range) {
         HASH_DELETE(hh, s->watchers, w);
         range_put(h, w->range);
@@ -96,7 +97,6 @@ void watcher_free(struct watcher *w)
     }
     TAILQ_REMOVE(&s->all, w, of_stream);
     free(w->pieces);
-    free(w->piece_revs);
     free(w);
 }
 
@@ -108,7 +108,7 @@ void watcher_compacted(struct watcher *w, int64_t compact_rev)
 
 static void watcher_cancel(struct watcher *w)
 {
-    send_response(w->stream, &(struct response){.rev = w->next_rev - 1, .watch_id = w->id, .canceled = true}, NULL, 0);
+    send_response(w->stream, &(struct response){.rev = w->stream->hub->feed_rev, .watch_id = w->id, .canceled = true}, NULL, 0);
     watcher_free(w);
 }
 
@@ -124,14 +124,13 @@ void watcher_created(struct watcher *w, const struct fr_watching *m)
     w->next_rev = w->start_rev ? w->start_rev : m->rev + 1;
     w->fed = true;
     if (w->cancel_wanted) {
-        w->next_rev = m->rev + 1; /* the header of the cancellation tells the present */
         watcher_cancel(w);
     } else if (w->next_rev < m->compact_rev) {
         watcher_compacted(w, m->compact_rev);
     } else if (w->next_rev > m->rev) {
         feed_join(w);
     } else {
-        w->state = WATCHER_BEHIND;
+        feed_fall_behind(w);
         feed_ask_history(w);
     }
 }
@@ -155,7 +154,9 @@ static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCre
         return err_text(E_COMPACTED);
     if (m->watch_id != 0 && stream_find(s, m->watch_id))
         return err_text(E_WATCH_DUPLICATE_ID);
-    if (s->count >= WATCHERS_PER_STREAM_MAX || HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX)
+    /* One range less than stored takes: the native door has one of its own. */
+    if (s->count >= WATCHERS_PER_STREAM_MAX || s->hub->watcher_count >= WATCHERS_MAX || HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX - 1 ||
+        s->hub->range_bytes >= WATCH_RANGE_BYTES_MAX)
         return err_text(E_REQUEST_TOO_MANY_REQUESTS);
     return NULL;
 }
@@ -214,14 +215,24 @@ static struct stream *stream_of(struct call *c)
     s->hub = call_gateway(c)->watch;
     TAILQ_INIT(&s->all);
     TAILQ_INIT(&s->tokens);
+    TAILQ_INIT(&s->behind);
     TAILQ_INSERT_TAIL(&s->hub->streams, s, of_hub);
     s->hub->stream_count++;
     call_set_state(c, s);
     return s;
 }
 
+void stream_pace(struct stream *s)
+{
+    call_pause(s->call, s->waiting >= WATCH_STREAM_WAITING_MAX || !stream_has_room(s));
+}
+
 void watch_message(struct call *c, struct slice bytes)
 {
+    if (call_gateway(c)->is_learner) {
+        call_end(c, E_NOT_SUPPORTED_FOR_LEARNER, NULL);
+        return;
+    }
     struct stream *s = stream_of(c);
     Etcdserverpb__WatchRequest *m = etcdserverpb__watch_request__unpack(NULL, bytes.len, bytes.data);
     if (!m) {
@@ -240,6 +251,7 @@ void watch_message(struct call *c, struct slice bytes)
     default: break; /* an empty union: nothing asked, nothing answered, as etcd does */
     }
     etcdserverpb__watch_request__free_unpacked(m, NULL);
+    stream_pace(s);
 }
 
 void watch_half_close(struct call *c)
@@ -250,10 +262,10 @@ void watch_half_close(struct call *c)
 void watch_writable(struct call *c)
 {
     struct stream *s = call_state(c);
-    struct watcher *w;
-    if (s)
-        TAILQ_FOREACH(w, &s->all, of_stream)
-            feed_ask_history(w);
+    if (!s)
+        return;
+    feed_pump(s->hub, s);
+    stream_pace(s);
 }
 
 void watch_closed(struct call *c)
@@ -267,6 +279,8 @@ void watch_closed(struct call *c)
         watcher_free(w);
     while ((t = TAILQ_FIRST(&s->tokens)) != NULL)
         token_free(s->hub, t);
+    if (s->hungry)
+        TAILQ_REMOVE(&s->hub->hungry, s, of_hungry);
     TAILQ_REMOVE(&s->hub->streams, s, of_hub);
     s->hub->stream_count--;
     call_set_state(c, NULL);
@@ -282,15 +296,21 @@ static void tick_arm(struct watch_hub *h)
     deadline_set(h->g, &h->tick, gatewayd_now_ms(h->g) + interval + rand_below(&h->rand, interval / 10 + 1));
 }
 
+/* Asks stored for the revision, unless it was asked and has not answered yet. */
+static void hub_ask(struct watch_hub *h, enum token_kind kind, uint64_t *last)
+{
+    if (h->watcher_count == 0 || !h->g->stored_up || token_find(h, *last))
+        return;
+    *last = token_new(h, kind, NULL, NULL)->number;
+    out_watch(h->g, *last, 0, false, SLICE_EMPTY, SLICE_EMPTY);
+}
+
 static void tick_fire(struct deadline *d, uint64_t now_ms)
 {
     struct watch_hub *h = container_of(d, struct watch_hub, tick);
     UNUSED(now_ms);
     tick_arm(h);
-    if (h->watcher_count && h->g->stored_up) {
-        struct token *t = token_new(h, TOKEN_TICK, NULL, NULL);
-        out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
-    }
+    hub_ask(h, TOKEN_TICK, &h->tick_token);
 }
 
 /* The revision that idle watchers are known to have: they go on from there after a restart of stored, not from a revision that
@@ -301,10 +321,7 @@ static void position_fire(struct deadline *d, uint64_t now_ms)
 {
     struct watch_hub *h = container_of(d, struct watch_hub, position);
     deadline_set(h->g, d, now_ms + WATCH_POSITION_MS);
-    if (h->watcher_count && h->g->stored_up) {
-        struct token *t = token_new(h, TOKEN_POSITION, NULL, NULL);
-        out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
-    }
+    hub_ask(h, TOKEN_POSITION, &h->position_token);
 }
 
 void watch_start(struct gatewayd *g)
@@ -314,6 +331,7 @@ void watch_start(struct gatewayd *g)
     h->index = interval_index_new();
     h->tick.fire = tick_fire;
     TAILQ_INIT(&h->streams);
+    TAILQ_INIT(&h->hungry);
     TAILQ_INIT(&h->dirty);
     rand_seed(&h->rand, g->instance);
     tick_arm(h);

@@ -9,7 +9,11 @@
  *
  *   CREATING  the client has not been told yet; gets nothing
  *   IN_STEP   on its range's list; live events reach it; next_rev > every revision it was given
- *   BEHIND    fed from history by one slice at a time, while its stream has room; live events pass it by
+ *   BEHIND    in its stream's line for history, or a slice is under way; live events pass it by
+ *
+ * Limits: a stream has at most WATCH_STREAM_ASKED_MAX slices under way and asks for none while its client does not read; streams take
+ * turns; all together have at most WATCH_ASKED_MAX. A client that creates watchers faster than stored answers, or does not
+ * read the answers, is not listened to (call_pause).
  *
  * The join is exact because stored's answers and live events share one ordered link: see PAST_END in proto/frames.h. */
 #ifndef GATEWAYD_WATCH_H
@@ -22,6 +26,15 @@
 #include "common/interval.h"
 #include "common/rand.h"
 #include "gatewayd/gatewayd.h"
+
+/* History slices under way: of one stream (each may queue HISTORY_SLICE_BYTES above the mark), and of all. */
+#define WATCH_STREAM_ASKED_MAX 16
+#define WATCH_ASKED_MAX 1024
+/* Creations and progress requests of one stream that wait for stored; above it the stream is paused. */
+#define WATCH_STREAM_WAITING_MAX 1024
+/* Watchers of one gateway, and bytes of the distinct ranges they have; more are refused ("too many requests"). */
+#define WATCHERS_MAX 4000000
+#define WATCH_RANGE_BYTES_MAX (512 * MIB)
 
 enum watcher_state { WATCHER_CREATING, WATCHER_IN_STEP, WATCHER_BEHIND };
 
@@ -38,15 +51,17 @@ struct watcher {
     bool no_put, no_delete, progress_notify, fragment;
     bool cancel_wanted;  /* cancelled while CREATING */
     bool dirty;          /* on the hub's list: has pieces to send */
+    bool in_line;        /* on its stream's list `behind`: waits for its turn to ask for history */
     bool fed;            /* was sent something since the last progress tick */
     const char *refusal; /* cancel_reason of a creation that is refused */
     struct token *token; /* what it waits for from stored; NULL: nothing */
     struct shared_bytes **pieces; /* encoded `events` fields, not yet sent */
-    int64_t *piece_revs;
     size_t piece_count, piece_cap;
+    int64_t first_rev;   /* of the first piece: everything below it was given */
     TAILQ_ENTRY(watcher) of_range;  /* IN_STEP */
     TAILQ_ENTRY(watcher) of_stream;
     TAILQ_ENTRY(watcher) of_dirty;
+    TAILQ_ENTRY(watcher) of_behind;
     UT_hash_handle hh; /* in the stream, by id; not while refused */
 };
 TAILQ_HEAD(watcher_list, watcher);
@@ -71,17 +86,22 @@ struct stream {
     struct watcher_list all;  /* refused ones too */
     int64_t next_id;
     size_t count;
+    struct watcher_list behind; /* in line for history */
+    size_t asked;               /* slices under way */
+    size_t waiting;             /* tokens CREATE and PROGRESS */
+    bool hungry;                /* on the hub's list */
+    TAILQ_ENTRY(stream) of_hungry;
     TAILQ_ENTRY(stream) of_hub;
     TAILQ_HEAD(, token) tokens;
 };
 
-/* An answer we wait for. */
+/* An answer we wait for. The token of a slice whose watcher went away stays until the answer came: stored still works for it. */
 enum token_kind { TOKEN_CREATE, TOKEN_HISTORY, TOKEN_PROGRESS, TOKEN_TICK, TOKEN_POSITION, TOKEN_READER };
 struct token {
     uint64_t number;
     enum token_kind kind;
-    struct watcher *watcher; /* CREATE, HISTORY */
-    struct stream *stream;   /* CREATE, HISTORY, PROGRESS */
+    struct watcher *watcher; /* CREATE, HISTORY; NULL: gone */
+    struct stream *stream;   /* CREATE, HISTORY, PROGRESS; NULL: gone */
     struct history_reader *reader; /* READER */
     TAILQ_ENTRY(token) of_stream;
     UT_hash_handle hh;
@@ -101,11 +121,15 @@ struct watch_hub {
     struct token *tokens;         /* hash by number */
     uint64_t next_token, next_range;
     TAILQ_HEAD(, stream) streams;
+    TAILQ_HEAD(, stream) hungry;  /* streams with watchers in line; take turns */
+    size_t asked;                 /* history slices under way, orphans too */
+    size_t range_bytes;           /* of all ranges' names */
     struct watcher_list dirty;
     int64_t feed_rev;   /* every live event up to it was received */
     bool mid_revision;  /* its `last` event has not come yet */
     struct deadline tick;         /* progress_notify */
     struct deadline position;     /* keeps feed_rev near the present while nothing matches */
+    uint64_t tick_token, position_token; /* the last ones asked with */
     /* The native door listens to everything while it has subscribers. */
     struct range *publish_range;  /* NULL: it has none */
     void (*publish)(struct gatewayd *g, const struct fr_event *m);
@@ -118,9 +142,14 @@ struct range *range_get(struct watch_hub *h, struct slice key, struct slice end,
 void range_put(struct watch_hub *h, struct range *r);
 struct token *token_new(struct watch_hub *h, enum token_kind kind, struct stream *s, struct watcher *w);
 void token_free(struct watch_hub *h, struct token *t);
+void token_forget(struct watch_hub *h, struct token *t); /* its watcher goes away */
+struct token *token_find(struct watch_hub *h, uint64_t number);
 void feed_join(struct watcher *w);           /* -> IN_STEP */
 void feed_fall_behind(struct watcher *w);    /* -> BEHIND; drops pieces */
-void feed_ask_history(struct watcher *w);    /* if BEHIND, stored is up, its stream has room, and nothing is under way */
+void feed_ask_history(struct watcher *w);    /* if BEHIND: in line, asks as soon as it may */
+void feed_pump(struct watch_hub *h, struct stream *s); /* s (may be NULL) has room again: asks for what may be asked */
+void feed_leave(struct watcher *w);          /* off all lists, for watcher_free */
+bool stream_has_room(const struct stream *s);
 void feed_flush(struct watch_hub *h);        /* sends what is dirty */
 void feed_read(struct watch_hub *h, struct history_reader *r, int64_t from, bool want_prev, struct slice key, struct slice end);
 void feed_publish(struct watch_hub *h, bool wanted); /* registers or leaves the range of everything */
@@ -132,6 +161,7 @@ void watcher_send_pieces(struct watcher *w, int64_t rev); /* one response, or fr
 void watcher_compacted(struct watcher *w, int64_t compact_rev); /* tells the client, frees w */
 void watcher_created(struct watcher *w, const struct fr_watching *m);
 void stream_progress(struct stream *s, int64_t rev);
+void stream_pace(struct stream *s); /* listens to the client, or not; s may be gone afterwards */
 void watcher_progress(struct watcher *w, int64_t rev);
 
 #endif

@@ -33,6 +33,7 @@ struct range *range_get(struct watch_hub *h, struct slice key, struct slice end,
     r->name_len = len;
     TAILQ_INIT(&r->in_step);
     HASH_ADD_KEYPTR(hh, h->ranges, r->name, len, r);
+    h->range_bytes += len;
     interval_insert(h->index, &r->node, slice_of(r->name + 5, key.len), slice_of(r->name + 5 + key.len, end.len));
     return r;
 }
@@ -43,6 +44,7 @@ void range_put(struct watch_hub *h, struct range *r)
         return;
     must(TAILQ_EMPTY(&r->in_step));
     out_unwatch(h->g, r->id);
+    h->range_bytes -= r->name_len;
     interval_remove(h->index, &r->node);
     HASH_DELETE(hh, h->ranges, r);
     free(r);
@@ -57,8 +59,11 @@ struct token *token_new(struct watch_hub *h, enum token_kind kind, struct stream
     t->kind = kind;
     t->stream = s;
     t->watcher = w;
-    if (s)
+    if (s) {
         TAILQ_INSERT_TAIL(&s->tokens, t, of_stream);
+        *(kind == TOKEN_HISTORY ? &s->asked : &s->waiting) += 1;
+    }
+    h->asked += kind == TOKEN_HISTORY;
     if (w) {
         must(w->token == NULL);
         w->token = t;
@@ -67,19 +72,36 @@ struct token *token_new(struct watch_hub *h, enum token_kind kind, struct stream
     return t;
 }
 
-void token_free(struct watch_hub *h, struct token *t)
+static void token_leave(struct token *t)
 {
-    if (!t)
-        return;
-    if (t->stream)
+    if (t->stream) {
         TAILQ_REMOVE(&t->stream->tokens, t, of_stream);
+        *(t->kind == TOKEN_HISTORY ? &t->stream->asked : &t->stream->waiting) -= 1;
+    }
     if (t->watcher)
         t->watcher->token = NULL;
+    t->stream = NULL;
+    t->watcher = NULL;
+}
+
+void token_free(struct watch_hub *h, struct token *t)
+{
+    token_leave(t);
+    h->asked -= t->kind == TOKEN_HISTORY;
     HASH_DELETE(hh, h->tokens, t);
     free(t);
 }
 
-static struct token *token_find(struct watch_hub *h, uint64_t number)
+void token_forget(struct watch_hub *h, struct token *t)
+{
+    /* A slice that nobody wants any more still counts until it came: who creates and cancels must not fill stored's line. */
+    if (t->kind == TOKEN_HISTORY)
+        token_leave(t);
+    else
+        token_free(h, t);
+}
+
+struct token *token_find(struct watch_hub *h, uint64_t number)
 {
     struct token *t;
     HASH_FIND(hh, h->tokens, &number, sizeof(number), t);
@@ -107,20 +129,67 @@ void watcher_drop_pieces(struct watcher *w)
 
 void feed_fall_behind(struct watcher *w)
 {
-    if (w->state == WATCHER_IN_STEP)
+    if (w->state == WATCHER_IN_STEP) {
         TAILQ_REMOVE(&w->range->in_step, w, of_range);
+        /* It may not have had an event for long: what it goes back to is the first one it was not given. */
+        if (w->piece_count)
+            w->next_rev = MAX(w->next_rev, w->first_rev);
+    }
     w->state = WATCHER_BEHIND;
     watcher_drop_pieces(w);
 }
 
+void feed_leave(struct watcher *w)
+{
+    feed_fall_behind(w);
+    if (w->in_line)
+        TAILQ_REMOVE(&w->stream->behind, w, of_behind);
+    w->in_line = false;
+}
+
+bool stream_has_room(const struct stream *s)
+{
+    /* While all clients together are slow, each may be so only as long as `writable` will tell that it is not any more. */
+    bool crowded = s->hub->g->outbound_bytes > OUTBOUND_BYTES_MAX;
+    return call_queued_bytes(s->call) <= (crowded ? CALL_QUEUE_LOW_BYTES : WATCH_STREAM_BYTES_MAX);
+}
+
+static void ask_first_in_line(struct watch_hub *h, struct stream *s)
+{
+    struct watcher *w = TAILQ_FIRST(&s->behind);
+    TAILQ_REMOVE(&s->behind, w, of_behind);
+    w->in_line = false;
+    struct token *t = token_new(h, TOKEN_HISTORY, s, w);
+    out_history(h->g, t->number, w->next_rev, w->range->want_prev, w->range->node.key, w->range->node.end);
+}
+
+void feed_pump(struct watch_hub *h, struct stream *s)
+{
+    if (s && !s->hungry && !TAILQ_EMPTY(&s->behind)) {
+        s->hungry = true;
+        TAILQ_INSERT_TAIL(&h->hungry, s, of_hungry);
+    }
+    while (h->g->stored_up && h->asked < WATCH_ASKED_MAX && (s = TAILQ_FIRST(&h->hungry)) != NULL) {
+        TAILQ_REMOVE(&h->hungry, s, of_hungry);
+        s->hungry = false;
+        /* Comes back with its next PAST_END, or when its client has read (watch_writable). */
+        if (TAILQ_EMPTY(&s->behind) || s->asked >= WATCH_STREAM_ASKED_MAX || !stream_has_room(s) || call_is_over(s->call))
+            continue;
+        ask_first_in_line(h, s);
+        s->hungry = true;
+        TAILQ_INSERT_TAIL(&h->hungry, s, of_hungry);
+    }
+}
+
 void feed_ask_history(struct watcher *w)
 {
-    struct watch_hub *h = w->stream->hub;
-    /* One slice at a time, and none that the client's queue has no room for: the queue stays bounded by one slice above the mark. */
-    if (w->state != WATCHER_BEHIND || w->token || !h->g->stored_up || call_queued_bytes(w->stream->call) > WATCH_STREAM_BYTES_MAX)
+    struct stream *s = w->stream;
+    if (w->state != WATCHER_BEHIND || w->token)
         return;
-    struct token *t = token_new(h, TOKEN_HISTORY, w->stream, w);
-    out_history(h->g, t->number, w->next_rev, w->range->want_prev, w->range->node.key, w->range->node.end);
+    if (!w->in_line)
+        TAILQ_INSERT_TAIL(&s->behind, w, of_behind);
+    w->in_line = true;
+    feed_pump(s->hub, s);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
@@ -128,18 +197,25 @@ void feed_ask_history(struct watcher *w)
 /* Field `events` of WatchResponse: one mvccpb.Event. */
 static struct shared_bytes *encode_event(uint64_t type, struct slice kv, struct slice prev)
 {
-    size_t type_size = type ? 2 : 0;
-    size_t len = type_size + pb_head_size(2, kv.len) + kv.len + (prev.len ? pb_head_size(3, prev.len) + prev.len : 0);
-    struct buf b = BUF_INIT;
-    buf_reserve(&b, len + 12);
-    pb_add_head(&b, 11, len);
-    pb_add_uint(&b, 1, type);
-    pb_add_message(&b, 2, kv);
-    if (prev.len)
-        pb_add_message(&b, 3, prev);
-    struct shared_bytes *s = shared_bytes_new(b.len);
-    memcpy(s->data, b.data, b.len);
-    buf_fini(&b);
+    uint8_t heads[64]; /* of the event, its type, kv and prev_kv: the bytes of the last two are copied once, into their place */
+    struct buf b = {heads, 0, sizeof(heads)};
+    size_t prev_size = prev.len ? pb_head_size(3, prev.len) + prev.len : 0;
+    pb_add_head(&b, 11, (type ? 2 : 0) + pb_head_size(2, kv.len) + kv.len + prev_size);
+    pb_add_uint(&b, 1, type != 0);
+    pb_add_head(&b, 2, kv.len);
+    must(b.data == heads);
+    struct shared_bytes *s = shared_bytes_new(b.len + kv.len + prev_size);
+    uint8_t *at = s->data;
+    memcpy(at, heads, b.len);
+    at += b.len;
+    memcpy(at, kv.data, kv.len);
+    at += kv.len;
+    if (prev.len) {
+        b.len = 0;
+        pb_add_head(&b, 3, prev.len);
+        memcpy(at, heads, b.len);
+        memcpy(at + b.len, prev.data, prev.len);
+    }
     return s;
 }
 
@@ -148,11 +224,11 @@ static void watcher_add(struct watcher *w, struct shared_bytes *piece, int64_t r
     if (w->piece_count == w->piece_cap) {
         w->piece_cap = w->piece_cap ? w->piece_cap * 2 : 4;
         w->pieces = xrealloc(w->pieces, w->piece_cap * sizeof(*w->pieces));
-        w->piece_revs = xrealloc(w->piece_revs, w->piece_cap * sizeof(*w->piece_revs));
     }
+    if (w->piece_count == 0)
+        w->first_rev = rev;
     piece->refs++;
-    w->pieces[w->piece_count] = piece;
-    w->piece_revs[w->piece_count++] = rev;
+    w->pieces[w->piece_count++] = piece;
     if (!w->dirty && w->state == WATCHER_IN_STEP) {
         w->dirty = true;
         TAILQ_INSERT_TAIL(&w->stream->hub->dirty, w, of_dirty);
@@ -208,9 +284,10 @@ void feed_flush(struct watch_hub *h)
     if (h->mid_revision)
         return;
     while ((w = TAILQ_FIRST(&h->dirty)) != NULL) {
-        if (call_queued_bytes(w->stream->call) > WATCH_STREAM_BYTES_MAX) {
+        if (!stream_has_room(w->stream)) {
             h->slow_count++;
-            feed_fall_behind(w); /* goes on from history when the client has read (watch_writable) */
+            feed_fall_behind(w);
+            feed_ask_history(w); /* in line: its turn comes when the client has read (watch_writable) */
             continue;
         }
         watcher_send_pieces(w, h->feed_rev);
@@ -231,7 +308,7 @@ static void progress_tick(struct watch_hub *h, int64_t rev)
     struct watcher *w;
     TAILQ_FOREACH(s, &h->streams, of_hub) {
         TAILQ_FOREACH(w, &s->all, of_stream) {
-            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->start_rev <= rev)
+            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->start_rev <= rev && stream_has_room(s))
                 watcher_progress(w, rev);
             w->fed = false;
         }
@@ -260,6 +337,8 @@ void watch_on_watching(struct gatewayd *g, const struct fr_watching *m)
         stream_progress(s, m->rev);
     else if (kind == TOKEN_TICK)
         progress_tick(h, m->rev);
+    if (s)
+        stream_pace(s);
 }
 
 void watch_on_past(struct gatewayd *g, const struct fr_past *m)
@@ -274,20 +353,9 @@ void watch_on_past(struct gatewayd *g, const struct fr_past *m)
     shared_bytes_unref(piece);
 }
 
-void watch_on_past_end(struct gatewayd *g, const struct fr_past_end *m)
+/* A slice is complete. */
+static void watcher_fed(struct watcher *w, const struct fr_past_end *m)
 {
-    struct watch_hub *h = g->watch;
-    struct token *t = token_find(h, m->token);
-    feed_flush(h);
-    if (!t)
-        return;
-    struct watcher *w = t->watcher;
-    struct history_reader *reader = t->reader;
-    token_free(h, t);
-    if (reader) {
-        reader->end(reader, 0, m->next, m->compact_rev, m->store_rev);
-        return;
-    }
     if (m->compact_rev > 0) {
         watcher_compacted(w, m->compact_rev);
         return;
@@ -299,6 +367,24 @@ void watch_on_past_end(struct gatewayd *g, const struct fr_past_end *m)
         feed_join(w);
     else
         feed_ask_history(w);
+}
+
+void watch_on_past_end(struct gatewayd *g, const struct fr_past_end *m)
+{
+    struct watch_hub *h = g->watch;
+    struct token *t = token_find(h, m->token);
+    feed_flush(h);
+    if (!t)
+        return;
+    struct watcher *w = t->watcher;
+    struct stream *s = t->stream;
+    struct history_reader *reader = t->reader;
+    token_free(h, t);
+    if (reader)
+        reader->end(reader, 0, m->next, m->compact_rev, m->store_rev);
+    else if (w)
+        watcher_fed(w, m);
+    feed_pump(h, s);
 }
 
 void watch_on_stored_down(struct gatewayd *g)
@@ -316,16 +402,15 @@ void watch_on_stored_down(struct gatewayd *g)
                 continue; /* its token stays: asked again at `up` */
             if (w->state == WATCHER_IN_STEP && !w->dirty)
                 w->next_rev = MAX(w->next_rev, have);
-            token_free(h, w->token);
             feed_fall_behind(w);
         }
     }
     HASH_ITER(hh, h->tokens, t, t_next) {
         struct history_reader *reader = t->reader;
-        if (!reader)
-            continue;
-        token_free(h, t);
-        reader->end(reader, E_UNREACHABLE, 0, 0, 0);
+        if (t->kind == TOKEN_HISTORY || reader)
+            token_free(h, t); /* the slices died with stored; the other questions are asked again at `up` */
+        if (reader)
+            reader->end(reader, E_UNREACHABLE, 0, 0, 0);
     }
 }
 
