@@ -48,7 +48,7 @@ static void answer_api(struct stored *s, const struct fr_status *fr, struct buf 
     pb_add_bytes(out, 2, slice_str(TRINE_API_VERSION));
     pb_add_uint(out, 3, stats.disk_bytes);
     pb_add_uint(out, 4, fr->raft_known ? fr->leader : 0);
-    pb_add_uint(out, 5, fr->raft_known ? fr->commit : s->commit);
+    pb_add_uint(out, 5, MAX(fr->raft_known ? fr->commit : s->commit, mvcc_applied(s->mvcc)));
     pb_add_uint(out, 6, fr->raft_known ? fr->term : s->term);
     pb_add_uint(out, 7, mvcc_applied(s->mvcc));
     if (!has_leader(fr))
