@@ -199,7 +199,9 @@ int range_resolve(struct mvcc *m, struct range *r, int64_t pin, bool *passed)
 {
     struct walk w = {.limit = walk_limit(r->rq)};
     *passed = false;
-    buf_add_slice(&w.next, r->in.key);
+    if (!r->in.single) {
+        buf_add_slice(&w.next, r->in.key);
+    }
     int err = walk_run(m, r, pin, &w, passed);
     buf_fini(&w.next);
     if (err != 0) {

@@ -22,8 +22,8 @@ struct range_job {
     struct mvcc *m;
     struct api_range rq; /* its slices are not used after opening */
     struct range range;
-    struct buf head; /* RangeResponse.header */
-    struct buf tail; /* more, count */
+    struct buf frame; /* of the RangeResponse: header before the kvs, more and count behind them */
+    size_t head_len;
     struct db_snapshot *snap;
     bool stream;
     size_t next;        /* item */
@@ -114,8 +114,9 @@ int range_open(struct mvcc *m, const struct api_range *rq, bool stream, struct r
         free(job);
         return err;
     }
-    mvcc_add_header(m, &job->head, job->range.header_rev);
-    range_add_tail(&job->range, &job->tail);
+    mvcc_add_header(m, &job->frame, job->range.header_rev);
+    job->head_len = job->frame.len;
+    range_add_tail(&job->range, &job->frame);
     atomic_fetch_add_explicit(&m->ranges, 1, memory_order_relaxed);
     *out = job;
     return 0;
@@ -126,7 +127,7 @@ size_t range_total(const struct range_job *job)
     if (job->stream) {
         return 0;
     }
-    return job->head.len + range_kvs_size(&job->range, 0, job->range.item_count) + job->tail.len;
+    return job->frame.len + range_kvs_size(&job->range, 0, job->range.item_count);
 }
 
 static int job_add_kvs(struct range_job *job, size_t upto, struct buf *out)
@@ -147,7 +148,7 @@ static int next_unary(struct range_job *job, size_t part_bytes, struct buf *out,
         upto++;
     }
     if (!job->head_done) {
-        buf_add_slice(out, buf_slice(&job->head));
+        buf_add(out, job->frame.data, job->head_len);
     }
     int err = job_add_kvs(job, upto, out);
     if (err != 0) {
@@ -158,7 +159,7 @@ static int next_unary(struct range_job *job, size_t part_bytes, struct buf *out,
     job->next = upto;
     *more = upto < job->range.item_count;
     if (!*more) {
-        buf_add_slice(out, buf_slice(&job->tail));
+        buf_add(out, job->frame.data + job->head_len, job->frame.len - job->head_len);
     }
     return 0;
 }
@@ -176,10 +177,10 @@ static int next_stream(struct range_job *job, size_t part_bytes, struct buf *out
         upto++;
     }
     bool last = upto == job->range.item_count;
-    size_t whole = size + (last ? job->head.len + job->tail.len : 0);
+    size_t whole = size + (last ? job->frame.len : 0);
     pb_add_head(out, 1, whole);
     if (last) {
-        buf_add_slice(out, buf_slice(&job->head));
+        buf_add(out, job->frame.data, job->head_len);
     }
     int err = job_add_kvs(job, upto, out);
     if (err != 0) {
@@ -187,7 +188,7 @@ static int next_stream(struct range_job *job, size_t part_bytes, struct buf *out
         return err;
     }
     if (last) {
-        buf_add_slice(out, buf_slice(&job->tail));
+        buf_add(out, job->frame.data + job->head_len, job->frame.len - job->head_len);
     }
     if (size < part_bytes / 2) {
         job->stream_keys *= 2;
@@ -211,8 +212,7 @@ void range_close(struct range_job *job)
     }
     range_fini(&job->range);
     db_snapshot_free(job->m->db, job->snap);
-    buf_fini(&job->head);
-    buf_fini(&job->tail);
+    buf_fini(&job->frame);
     free(job);
 }
 

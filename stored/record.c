@@ -186,6 +186,9 @@ int record_read_many(struct mvcc *m, const struct db_snapshot *snap, bool locked
         err = iter_find(m, it, places[i].at, &placed, &value);
         if (err == 0) {
             memcpy(to + places[i].offset, value.data, value.len);
+            if (snap == NULL) { /* a result of moderate size; a large one would only push out what is hot */
+                cache_put(m->cache, places[i].at.main, places[i].at.sub, value);
+            }
         }
     }
     db_iter_free(it);

@@ -20,7 +20,7 @@ struct store {
     struct mvcc *m;
     struct leases *leases;
     uint64_t index; /* raft index of the last batch */
-    int boots;
+    int64_t lease; /* known again after a restart; 0: none */
 };
 
 static inline int store_try_open(struct store *s, struct buf *why)
@@ -35,6 +35,10 @@ static inline int store_try_open(struct store *s, struct buf *why)
         return err;
     }
     s->index = mvcc_applied(s->m);
+    if (s->lease != 0) {
+        lease_load(s->leases, s->lease, 100);
+    }
+    leases_loaded(s->leases);
     return 0;
 }
 
@@ -49,7 +53,7 @@ static inline void store_open(struct store *s)
 static inline void store_new(struct store *s)
 {
     log_init("test", LOG_L_ERROR);
-    *s = (struct store){.boots = 1};
+    *s = (struct store){.index = 0};
     snprintf(s->root, sizeof(s->root), "/tmp/trine-mvcc-XXXXXX");
     cr_assert_not_null(mkdtemp(s->root));
     snprintf(s->dir, sizeof(s->dir), "%s/db", s->root);
