@@ -1,0 +1,179 @@
+/* stored/db.c: batches, reads, snapshots, refusals; and the bytes that a store consists of, against golden ones. */
+#include "common/file.h"
+#include "stored/db.h"
+#include "tests/stored/mvcc_help.h"
+
+static char dir[64];
+
+static struct db *db_fresh(void)
+{
+    struct db *db;
+    struct buf why = BUF_INIT;
+    log_init("test", LOG_L_ERROR);
+    snprintf(dir, sizeof(dir), "/tmp/trine-db-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    cr_assert_eq(db_open(&db, dir, false, &why), 0);
+    return db;
+}
+
+static void db_remove(struct db *db)
+{
+    char cmd[128];
+    db_close(db);
+    snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
+    cr_assert_eq(system(cmd), 0);
+}
+
+static void set(struct db *db, const char *key, const char *value)
+{
+    struct db_batch *b = db_batch_new();
+    db_batch_put(b, S(key), S(value));
+    db_write(db, b, false);
+    cr_assert_eq(db_batch_count(b), 0, "a written batch is empty");
+    db_batch_free(b);
+}
+
+static bool has(struct db *db, const struct db_snapshot *snap, const char *key, const char *value)
+{
+    struct buf out = BUF_INIT;
+    int err = db_get(db, snap, S(key), &out);
+    bool same = err == 0 && slice_eq(buf_slice(&out), S(value));
+    buf_fini(&out);
+    return same;
+}
+
+Test(db, a_snapshot_keeps_what_later_writes_change)
+{
+    struct db *db = db_fresh();
+    set(db, "a", "1");
+    struct db_snapshot *snap = db_snapshot_new(db);
+    set(db, "a", "2");
+    cr_assert(has(db, snap, "a", "1"));
+    cr_assert(has(db, NULL, "a", "2"));
+    db_snapshot_free(db, snap);
+    struct buf out = BUF_INIT;
+    cr_assert_eq(db_get(db, NULL, S("b"), &out), E_NOT_FOUND);
+    buf_fini(&out);
+    db_remove(db);
+}
+
+Test(db, an_iterator_walks_in_byte_order)
+{
+    struct db *db = db_fresh();
+    struct slice key, value;
+    set(db, "b", "2");
+    set(db, "a\xff", "1");
+    set(db, "c", "3");
+    struct db_iter *it = db_iter_new(db, NULL, false);
+    db_iter_seek(it, S("a"));
+    cr_assert(db_iter_get(it, &key, &value) && slice_eq(key, S("a\xff")));
+    db_iter_next(it);
+    cr_assert(db_iter_get(it, &key, &value) && slice_eq(value, S("2")));
+    db_iter_next(it);
+    db_iter_next(it);
+    cr_assert_not(db_iter_get(it, &key, &value));
+    cr_assert_eq(db_iter_status(it), 0);
+    db_iter_free(it);
+    db_remove(db);
+}
+
+struct logs {
+    int count;
+    uint64_t size;
+    char name[64];
+};
+static void on_log(void *arg, const char *name, uint64_t size)
+{
+    struct logs *l = arg;
+    l->count++;
+    l->size = size;
+    snprintf(l->name, sizeof(l->name), "%s", name);
+}
+
+Test(db, sync_names_its_logs_and_their_bytes_can_be_checked)
+{
+    struct db *db = db_fresh();
+    struct logs logs = {0};
+    uint64_t at;
+    for (int i = 0; i < 3000; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "key%d", i);
+        set(db, key, "some value that fills the blocks of the log");
+    }
+    db_sync(db, on_log, &logs);
+    cr_assert_eq(logs.count, 1);
+    cr_assert_gt(logs.size, 2 * 32768);
+    cr_assert_eq(db_log_check(dir, logs.name, logs.size, &at), 0);
+    cr_assert_eq(db_log_check(dir, "000000.log", 1, &at), E_NOT_FOUND);
+    cr_assert_eq(db_log_check(dir, logs.name, logs.size + 1, &at), E_DAMAGED, "shorter than what was synced");
+
+    char path[160];
+    snprintf(path, sizeof(path), "%s/%s", dir, logs.name);
+    FILE *f = fopen(path, "r+e");
+    fseek(f, 40000, SEEK_SET);
+    fputc(0, f);
+    fclose(f);
+    cr_assert_eq(db_log_check(dir, logs.name, logs.size, &at), E_DAMAGED);
+    cr_assert(at <= 40000 && at > 39800);
+    db_remove(db);
+}
+
+Test(db, a_directory_in_use_or_impossible_is_an_error_with_a_reason)
+{
+    struct db *db = db_fresh(), *other;
+    struct buf why = BUF_INIT;
+    cr_assert_eq(db_open(&other, dir, false, &why), E_LOCKED);
+    cr_assert_eq(db_open(&other, "/proc/nowhere", false, &why), E_IO);
+    cr_assert_gt(why.len, 0);
+    buf_fini(&why);
+    db_remove(db);
+}
+
+/* Every key and value of a small store, in hex, but for those that change with time or place. */
+static void dump(struct store *s, struct buf *out)
+{
+    struct buf why = BUF_INIT;
+    struct db *db;
+    struct slice key, value;
+    store_close(s);
+    cr_assert_eq(db_open(&db, s->dir, false, &why), 0);
+    struct db_iter *it = db_iter_new(db, NULL, true);
+    for (db_iter_seek(it, SLICE_EMPTY); db_iter_get(it, &key, &value); db_iter_next(it)) {
+        for (size_t i = 0; i < key.len; i++) {
+            buf_printf(out, "%02x", key.data[i]);
+        }
+        buf_add_str(out, " ");
+        for (size_t i = 0; i < value.len; i++) {
+            buf_printf(out, "%02x", value.data[i]);
+        }
+        buf_add_str(out, "\n");
+    }
+    db_iter_free(it);
+    db_close(db);
+}
+
+Test(db, a_store_has_the_golden_bytes)
+{
+    struct store s;
+    struct buf got = BUF_INIT, want = BUF_INIT;
+    int64_t ttl;
+    store_new(&s);
+    lease_grant(s.leases, 7, 100, &ttl, 0);
+    put_rq(&s, (struct api_put){.key = S("a"), .value = S("1"), .lease = 7}, NULL);
+    put(&s, "a", "2");
+    put(&s, "b", "");
+    del(&s, "a");
+    begin(&s);
+    mvcc_meta_put(s.m, 'l', S("k"), S("v"));
+    end(&s);
+    compact(&s, 3);
+    mvcc_checkpoint(s.m);
+    dump(&s, &got);
+    s.m = NULL;
+    cr_assert_eq(file_read_all("tests/golden/store.txt", 1 << 20, &want), 0, "run from the root of the tree");
+    cr_assert(slice_eq(buf_slice(&got), buf_slice(&want)), "formats change only on purpose; now:\n%.*s", (int)got.len,
+              (char *)got.data);
+    buf_fini(&got);
+    buf_fini(&want);
+    store_remove(&s);
+}
