@@ -30,6 +30,9 @@
 #define REQUEST_BYTES_OVERHEAD (512 * KIB) /* grpc receive limit = request limit + this */
 #define TXN_OPS_DEFAULT 128
 #define TXN_DEPTH_MAX 64 /* nested transactions; deeper is "too many operations": bounds the recursion */
+/* Compares, operations and nested transactions of one transaction, all levels together. etcd has no such limit, because its
+ * per-level one is meant to be it; but 64 x 32 x 16 x ... empty ones are within that, and 4 MB of memory per 100 kB sent. */
+#define TXN_ALL_OPS_MAX 65536
 /* committed - applied above which proposals are refused with "etcdserver: too many requests" (§8). */
 #define APPLY_BACKLOG_ENTRIES_MAX 5000
 /* Bytes of commands that one raftd holds un-committed before it refuses more. */

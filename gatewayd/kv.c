@@ -148,7 +148,7 @@ static int prepare_txn(const struct gatewayd *g, struct slice body, enum pending
     struct arena arena;
     arena_init(&arena);
     struct api_txn *txn = NULL;
-    int err = api_decode_txn(body, &arena, &txn);
+    int err = api_decode_txn(body, &arena, g->conf->max_txn_ops, &txn);
     if (err == OK) {
         err = api_check_txn(txn, g->conf->max_txn_ops);
         if (api_txn_is_read_only(txn)) {

@@ -201,10 +201,29 @@ static int decode_compare(struct slice bytes, struct api_compare *m)
     return 0;
 }
 
-static int decode_txn(struct slice bytes, struct arena *arena, unsigned depth, struct api_txn **m);
+/* One transaction with all that is nested in it. What is over a limit is still read to its end, because a malformed request
+ * is malformed whatever its length, but gets no memory: 2 MiB of empty operations would take 110 MB. */
+struct txn_reader {
+    struct arena *arena;
+    uint64_t left;     /* items that may still get memory, of the whole tree */
+    unsigned skipping; /* > 0: inside of what is over a limit */
+};
+
+static int decode_txn(struct slice bytes, struct txn_reader *r, unsigned depth, uint64_t ops_max, struct api_txn *m);
+
+static int decode_nested(struct slice bytes, struct txn_reader *r, unsigned depth, uint64_t ops_max, struct api_request_op *m)
+{
+    struct api_txn txn;
+    int err = decode_txn(bytes, r, depth, ops_max, &txn);
+
+    if (err < 0 || r->skipping)
+        return err;
+    m->txn = arena_dup(r->arena, &txn, sizeof(txn));
+    return 0;
+}
 
 /* The last member of the oneof replaces those before it. */
-static int decode_op(struct slice bytes, struct arena *arena, unsigned depth, struct api_request_op *m)
+static int decode_op(struct slice bytes, struct txn_reader *reader, unsigned depth, uint64_t ops_max, struct api_request_op *m)
 {
     struct pb_field f;
     int r;
@@ -223,7 +242,7 @@ static int decode_op(struct slice bytes, struct arena *arena, unsigned depth, st
         else if (m->op == API_OP_DELETE)
             r = api_decode_delete(f.bytes, &m->del);
         else
-            r = decode_txn(f.bytes, arena, depth + 1, &m->txn);
+            r = decode_nested(f.bytes, reader, depth + 1, ops_max, m);
         if (r < 0)
             return r;
     }
@@ -243,54 +262,71 @@ static int count_lists(struct slice bytes, size_t counts[static TXN_FAILURE + 1]
             continue;
         if (f.wire != PB_BYTES)
             return E_MALFORMED;
-        if (++counts[f.number] > API_TXN_LIST_COUNT_MAX)
-            return E_TOO_MANY_OPS;
+        counts[f.number]++;
     }
     return r;
 }
 
-static int fill_lists(struct slice bytes, struct arena *arena, unsigned depth, struct api_txn *txn)
+static int fill_lists(struct slice bytes, struct txn_reader *reader, unsigned depth, uint64_t ops_max, struct api_txn *txn)
 {
+    struct api_compare no_compare;
+    struct api_request_op no_op;
+    bool skip = reader->skipping;
     struct pb_field f;
     int r;
 
     while ((r = pb_next(&bytes, &f)) > 0) {
         if (f.number == TXN_COMPARE)
-            r = decode_compare(f.bytes, &txn->compares[txn->compare_count++]);
+            r = decode_compare(f.bytes, skip ? &no_compare : &txn->compares[txn->compare_count++]);
         else if (f.number == TXN_SUCCESS)
-            r = decode_op(f.bytes, arena, depth, &txn->success[txn->success_count++]);
+            r = decode_op(f.bytes, reader, depth, ops_max, skip ? &no_op : &txn->success[txn->success_count++]);
         else if (f.number == TXN_FAILURE)
-            r = decode_op(f.bytes, arena, depth, &txn->failure[txn->failure_count++]);
+            r = decode_op(f.bytes, reader, depth, ops_max, skip ? &no_op : &txn->failure[txn->failure_count++]);
         if (r < 0)
             return r;
     }
     return r;
 }
 
-static int decode_txn(struct slice bytes, struct arena *arena, unsigned depth, struct api_txn **m)
+static int decode_txn(struct slice bytes, struct txn_reader *r, unsigned depth, uint64_t ops_max, struct api_txn *m)
 {
     size_t counts[TXN_FAILURE + 1] = {0};
 
+    *m = (struct api_txn){0};
     if (depth > TXN_DEPTH_MAX)
         return E_TOO_MANY_OPS;
     int err = count_lists(bytes, counts);
     if (err < 0)
         return err;
 
-    struct api_txn *txn = arena_zalloc(arena, sizeof(*txn));
-    txn->compares = arena_alloc(arena, counts[TXN_COMPARE] * sizeof(txn->compares[0]));
-    txn->success = arena_alloc(arena, counts[TXN_SUCCESS] * sizeof(txn->success[0]));
-    txn->failure = arena_alloc(arena, counts[TXN_FAILURE] * sizeof(txn->failure[0]));
-    err = fill_lists(bytes, arena, depth, txn);
-    if (err < 0)
+    size_t longest = MAX(counts[TXN_COMPARE], MAX(counts[TXN_SUCCESS], counts[TXN_FAILURE]));
+    uint64_t all = 1 + (uint64_t)counts[TXN_COMPARE] + counts[TXN_SUCCESS] + counts[TXN_FAILURE];
+    m->too_many = longest > ops_max || all > r->left;
+    if (r->skipping || m->too_many) {
+        r->skipping++;
+        err = fill_lists(bytes, r, depth, 0, m);
+        r->skipping--;
         return err;
-    *m = txn;
-    return 0;
+    }
+    r->left -= all;
+    m->compares = arena_alloc(r->arena, counts[TXN_COMPARE] * sizeof(m->compares[0]));
+    m->success = arena_alloc(r->arena, counts[TXN_SUCCESS] * sizeof(m->success[0]));
+    m->failure = arena_alloc(r->arena, counts[TXN_FAILURE] * sizeof(m->failure[0]));
+    return fill_lists(bytes, r, depth, ops_max - longest, m);
 }
 
-int api_decode_txn(struct slice bytes, struct arena *arena, struct api_txn **m)
+int api_decode_txn(struct slice bytes, struct arena *arena, uint64_t ops_max, struct api_txn **m)
 {
-    return decode_txn(bytes, arena, 0, m);
+    struct txn_reader reader = {.arena = arena, .left = 1 + MAX(ops_max, (uint64_t)TXN_ALL_OPS_MAX)};
+    struct api_txn txn;
+    int err = decode_txn(bytes, &reader, 0, ops_max, &txn);
+
+    if (err == 0 && txn.too_many)
+        err = E_TOO_MANY_OPS; /* the first check that etcd makes; of a nested one it is api_check_txn that says so */
+    if (err < 0)
+        return err;
+    *m = arena_dup(arena, &txn, sizeof(txn));
+    return 0;
 }
 
 /* --- encoders ------------------------------------------------------------------------------------ */

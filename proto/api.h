@@ -59,6 +59,7 @@ struct api_txn {
     size_t success_count;
     struct api_request_op *failure;
     size_t failure_count;
+    bool too_many; /* has more than may be: the lists are empty, and api_check_txn says so */
 };
 
 struct api_key_value {
@@ -71,11 +72,10 @@ int api_decode_range(struct slice bytes, struct api_range *m);
 int api_decode_put(struct slice bytes, struct api_put *m);
 int api_decode_delete(struct slice bytes, struct api_delete *m);
 int api_decode_key_value(struct slice bytes, struct api_key_value *m);
-/* Arrays and nested transactions live in the arena. E_TOO_MANY_OPS when nested deeper than TXN_DEPTH_MAX, or when a
- * list has more than API_TXN_LIST_COUNT_MAX items: the largest max-txn-ops that may be configured. An operand of a
- * Compare that is not its target's is 0 or empty here, as if it were missing. */
-#define API_TXN_LIST_COUNT_MAX 1000000
-int api_decode_txn(struct slice bytes, struct arena *arena, struct api_txn **m);
+/* Arrays and nested transactions live in the arena. ops_max bounds every list as in api_check_txn, and TXN_ALL_OPS_MAX (or
+ * ops_max, if that is more) the tree; what is over gets no memory. E_TOO_MANY_OPS when the root has too many, or when nested
+ * deeper than TXN_DEPTH_MAX. An operand of a Compare that is not its target's is 0 or empty here, as if it were missing. */
+int api_decode_txn(struct slice bytes, struct arena *arena, uint64_t ops_max, struct api_txn **m);
 
 void api_encode_key_value(struct buf *out, const struct api_key_value *m);
 size_t api_key_value_size(const struct api_key_value *m);

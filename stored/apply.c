@@ -54,7 +54,7 @@ static int apply_txn(struct stored *s, struct slice body, struct buf *out)
     int err;
 
     arena_init(&arena);
-    err = api_decode_txn(body, &arena, &rq);
+    err = api_decode_txn(body, &arena, APPLY_TXN_OPS_MAX, &rq);
     if (!err)
         err = api_check_txn(rq, APPLY_TXN_OPS_MAX);
     if (!err && alarm_active(s, ALARM_NOSPACE) && api_txn_has_put(rq))

@@ -198,7 +198,7 @@ static int read_txn(struct mvcc *m, const struct read_request *r, struct buf *ou
     int err;
 
     arena_init(&arena);
-    err = api_decode_txn(r->c.body, &arena, &rq);
+    err = api_decode_txn(r->c.body, &arena, APPLY_TXN_OPS_MAX, &rq);
     if (!err)
         err = api_check_txn(rq, APPLY_TXN_OPS_MAX);
     if (!err && !api_txn_is_read_only(rq))

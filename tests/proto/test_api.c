@@ -11,6 +11,7 @@
 #include "tests/proto/twin.h"
 
 #define DEPTH_MAX 4 /* of random transactions */
+#define OPS_MAX 1000000
 
 /* --- random messages, whatever their type; all memory is the arena's ---------------------------------- */
 
@@ -203,8 +204,8 @@ Test(api, a_known_field_of_another_wire_type_is_malformed_and_leaves_the_result_
     cr_assert_eq(api_decode_put(SLICE_LIT("\x08\x01"), &m), E_MALFORMED);
     cr_assert_eq(api_decode_put(SLICE_LIT("\x1a\x01x"), &m), E_MALFORMED);
     cr_assert_eq(m.lease, 7);
-    cr_assert_eq(api_decode_txn(SLICE_LIT("\x08\x01"), &arena, &txn), E_MALFORMED);
-    cr_assert_eq(api_decode_txn(SLICE_LIT("\x12\x02\x10\x01"), &arena, &txn), E_MALFORMED);
+    cr_assert_eq(api_decode_txn(SLICE_LIT("\x08\x01"), &arena, OPS_MAX, &txn), E_MALFORMED);
+    cr_assert_eq(api_decode_txn(SLICE_LIT("\x12\x02\x10\x01"), &arena, OPS_MAX, &txn), E_MALFORMED);
     cr_assert_null(txn);
     arena_fini(&arena);
 }
@@ -218,7 +219,7 @@ Test(api, the_last_member_of_a_oneof_stands)
     /* an operation that is a put, then a range; a compare of VALUE with a value, then a version */
     cr_assert_eq(
         api_decode_txn(SLICE_LIT("\x12\x0a\x12\x03\x0a\x01p\x0a\x03\x0a\x01r\x0a\x07\x10\x03\x3a\x01v\x20\x05"), &arena,
-                       &txn),
+                       OPS_MAX, &txn),
         0);
     cr_assert_eq(txn->success[0].op, API_OP_RANGE);
     cr_assert(slice_eq(txn->success[0].range.key, SLICE_LIT("r")));
@@ -251,9 +252,9 @@ Test(api, transactions_nest_down_to_the_limit_and_no_deeper)
     arena_init(&arena);
 
     nest(&b, TXN_DEPTH_MAX);
-    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, &txn), 0);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, OPS_MAX, &txn), 0);
     nest(&b, TXN_DEPTH_MAX + 1);
-    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, &txn), E_TOO_MANY_OPS);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, OPS_MAX, &txn), E_TOO_MANY_OPS);
     arena_fini(&arena);
     buf_fini(&b);
 }
@@ -265,10 +266,60 @@ Test(api, a_list_longer_than_may_ever_be_allowed_is_refused_before_it_has_memory
     struct api_txn *txn;
     arena_init(&arena);
 
-    for (size_t i = 0; i <= API_TXN_LIST_COUNT_MAX; i++)
+    for (size_t i = 0; i <= OPS_MAX; i++)
         pb_add_message(&b, 2, SLICE_EMPTY);
-    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, &txn), E_TOO_MANY_OPS);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, OPS_MAX, &txn), E_TOO_MANY_OPS);
     cr_assert_eq(arena.total, 0);
+    arena_fini(&arena);
+    buf_fini(&b);
+}
+
+/* {success: [op] * count}, each op a transaction of that shape one level down; {} at the bottom. */
+static void tree(struct buf *b, const unsigned *widths, size_t levels)
+{
+    struct buf below = BUF_INIT, op = BUF_INIT;
+
+    if (levels > 0) {
+        tree(&below, widths + 1, levels - 1);
+        pb_add_message(&op, API_OP_TXN, buf_slice(&below));
+        for (unsigned i = 0; i < widths[0]; i++)
+            pb_add_message(b, 2, buf_slice(&op));
+    }
+    buf_fini(&below);
+    buf_fini(&op);
+}
+
+/* 64 + 32 + ... + 1 operations on each way down keep the rule of max-txn-ops 128, and are two million. */
+Test(api, a_tree_that_multiplies_within_the_rules_of_each_level_gets_no_memory)
+{
+    static const unsigned widths[] = {64, 32, 16, 8, 4};
+    struct buf b = BUF_INIT;
+    struct arena arena;
+    struct api_txn *txn;
+    arena_init(&arena);
+
+    tree(&b, widths, ARRAY_LEN(widths));
+    cr_assert_gt(b.len, 64 * 32 * 16 * 8 * 4 * 2);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, TXN_OPS_DEFAULT, &txn), 0);
+    cr_assert_eq(api_check_txn(txn, TXN_OPS_DEFAULT), E_TOO_MANY_OPS);
+    cr_assert_lt(arena.total, 2 * TXN_ALL_OPS_MAX * sizeof(struct api_request_op));
+    arena_fini(&arena);
+    buf_fini(&b);
+}
+
+Test(api, what_is_over_the_limit_is_still_malformed_when_it_is)
+{
+    struct buf b = BUF_INIT;
+    struct arena arena;
+    struct api_txn *txn = NULL;
+    arena_init(&arena);
+
+    for (int i = 0; i < 3; i++)
+        pb_add_message(&b, 2, SLICE_EMPTY);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, 3, &txn), 0);
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, 2, &txn), E_TOO_MANY_OPS);
+    pb_add_message(&b, 2, SLICE_LIT("\x12\x02\x08\x01")); /* a put whose key is a number */
+    cr_assert_eq(api_decode_txn(buf_slice(&b), &arena, 2, &txn), E_MALFORMED);
     arena_fini(&arena);
     buf_fini(&b);
 }

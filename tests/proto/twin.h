@@ -7,6 +7,8 @@
 #include "etcd/rpc.pb-c.h"
 #include "proto/api.h"
 
+#define TWIN_OPS_MAX 1000000 /* no random message has as many */
+
 static inline bool twin_bytes(struct slice s, ProtobufCBinaryData b)
 {
     return slice_eq(s, slice_of(b.data, b.len));
@@ -128,7 +130,7 @@ static inline int twin_decode(enum twin kind, struct slice bytes, struct arena *
     case TWIN_KEY_VALUE:
         return api_decode_key_value(bytes, &d->kv);
     default:
-        return api_decode_txn(bytes, arena, &d->txn);
+        return api_decode_txn(bytes, arena, TWIN_OPS_MAX, &d->txn);
     }
 }
 
