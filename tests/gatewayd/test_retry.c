@@ -1,0 +1,297 @@
+/* retry - what restarts of siblings mean for what is pending. The links exist but are never started: what would be
+ * sent shows in the entries (sent, wire name). */
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "common/err.h"
+#include "gatewayd/gatewayd.h"
+
+struct ring {
+    struct conf conf;
+    struct loop *loop;
+    struct gatewayd g;
+};
+
+/* What the owner heard last. */
+static struct {
+    size_t count;
+    int err;
+    bool first, more;
+    size_t body_len;
+} heard;
+
+static void hear(void *arg, const struct answer *a)
+{
+    UNUSED(arg);
+    heard.count++;
+    heard.err = a->err;
+    heard.first = a->first;
+    heard.more = a->more;
+    heard.body_len = a->body.len;
+}
+
+static struct link *idle_link(struct loop *loop, const char *name, enum role peer)
+{
+    static const struct link_ops ops;
+    struct link_conf conf = {.name = name, .url = "ipc:///tmp/trine-test-nobody", .self = ROLE_GATEWAYD, .peer = peer, .slot = 1};
+    return link_new(loop, &conf, &ops, NULL);
+}
+
+static struct ring *ring_new(void)
+{
+    struct ring *r = xcalloc(1, sizeof(*r));
+    memset(&heard, 0, sizeof(heard));
+    conf_init(&r->conf);
+    r->loop = loop_new();
+    gatewayd_init(&r->g, &r->conf, r->loop);
+    r->g.raftd = idle_link(r->loop, "raftd", ROLE_RAFTD);
+    r->g.stored = idle_link(r->loop, "stored", ROLE_STORED);
+    r->g.member_id = 7;
+    r->g.cluster_id = 8;
+    r->g.member_count = 1;
+    r->g.members = xcalloc(1, sizeof(*r->g.members));
+    return r;
+}
+
+static void ring_free(struct ring *r)
+{
+    gatewayd_fini(&r->g);
+    loop_free(r->loop);
+    conf_fini(&r->conf);
+    free(r);
+}
+
+static void raftd_up(struct ring *r, uint64_t instance)
+{
+    r->g.raftd_up = true;
+    retry_on_raftd_up(&r->g, instance);
+}
+
+static void stored_up(struct ring *r)
+{
+    r->g.stored_up = true;
+    r->g.stored_session++;
+    retry_on_stored_up(&r->g);
+}
+
+static struct ring *ring_up(void)
+{
+    struct ring *r = ring_new();
+    raftd_up(r, 100);
+    stored_up(r);
+    return r;
+}
+
+static struct pending *ask(struct ring *r, enum pending_via via)
+{
+    uint64_t req = 0;
+    cr_assert_eq(pending_command(&r->g, via, via == VIA_PROPOSE ? COMMAND_PUT : COMMAND_RANGE, SLICE_LIT("\n\1a"), hear, NULL, &req), OK);
+    return pending_find(&r->g.pending, req);
+}
+
+static void result(struct ring *r, uint64_t wire, uint64_t err, bool more)
+{
+    retry_answer(&r->g, &(struct fr_result){.req = wire, .err = err, .more = more, .total = 10, .body = SLICE_LIT("hello")});
+}
+
+Test(retry, an_answer_reaches_its_owner_once)
+{
+    struct ring *r = ring_up();
+    uint64_t wire = ask(r, VIA_PROPOSE)->wire;
+    result(r, wire, 0, false);
+    result(r, wire, 0, false);
+    cr_expect_eq(heard.count, 1);
+    cr_expect_eq(heard.err, OK);
+    cr_expect_eq(r->g.pending.count, 0);
+    ring_free(r);
+}
+
+Test(retry, parts_are_told_as_such_and_the_client_sets_their_pace)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_READ);
+    uint64_t wire = p->wire, req = p->req;
+    result(r, wire, 0, true);
+    cr_expect(heard.first && heard.more);
+    pending_expire(&r->g, UINT64_MAX); /* it waits for its client, not for the ring */
+    cr_expect_eq(heard.count, 1);
+    pending_more(&r->g, req);
+    cr_expect_neq(pending_next_ms(&r->g.pending), UINT64_MAX);
+    result(r, wire, 0, false);
+    cr_expect(!heard.first && !heard.more);
+    cr_expect_eq(heard.count, 2);
+    ring_free(r);
+}
+
+Test(retry, a_request_without_an_answer_times_out)
+{
+    struct ring *r = ring_up();
+    uint64_t wire = ask(r, VIA_PROPOSE)->wire;
+    pending_expire(&r->g, loop_now_ms(r->loop) + r->g.request_timeout_ms - 1);
+    cr_expect_eq(heard.count, 0);
+    pending_expire(&r->g, loop_now_ms(r->loop) + r->g.request_timeout_ms);
+    cr_expect_eq(heard.err, E_TIMEOUT);
+    result(r, wire, 0, false);
+    cr_expect_eq(heard.count, 1);
+    ring_free(r);
+}
+
+Test(retry, what_is_asked_while_a_sibling_is_away_is_sent_when_it_comes)
+{
+    struct ring *r = ring_new();
+    struct pending *propose = ask(r, VIA_PROPOSE), *query = ask(r, VIA_QUERY);
+    cr_expect_not(propose->sent);
+    cr_expect_not(query->sent);
+    raftd_up(r, 100);
+    cr_expect(propose->sent);
+    cr_expect_not(query->sent);
+    stored_up(r);
+    cr_expect(query->sent);
+    ring_free(r);
+}
+
+Test(retry, reads_are_sent_again_under_another_name_after_any_restart)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_READ);
+    uint64_t first = p->wire;
+    raftd_up(r, 101);
+    uint64_t second = p->wire;
+    stored_up(r);
+    cr_expect_neq(first, second);
+    cr_expect_neq(second, p->wire);
+    result(r, first, 0, false);
+    result(r, second, 0, false);
+    cr_expect_eq(heard.count, 0); /* late answers find nobody */
+    result(r, p->wire, 0, false);
+    cr_expect_eq(heard.count, 1);
+    ring_free(r);
+}
+
+Test(retry, half_an_answer_ends_when_stored_is_lost)
+{
+    struct ring *r = ring_up();
+    result(r, ask(r, VIA_READ)->wire, 0, true);
+    stored_up(r);
+    cr_expect_eq(heard.count, 2);
+    cr_expect_eq(heard.err, E_TIMEOUT_DUE_TO_CONNECTION_LOST);
+    ring_free(r);
+}
+
+static struct pending *barrier_of(struct ring *r) { return pending_find(&r->g.pending, r->g.barrier_req); }
+
+Test(retry, a_lost_proposal_is_proposed_again_once_a_barrier_proves_it_was_not_applied)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    uint64_t wire = p->wire;
+    raftd_up(r, 101);
+    cr_expect(p->ambiguous);
+    cr_assert_not_null(barrier_of(r));
+    result(r, barrier_of(r)->wire, 0, false);
+    cr_expect_eq(heard.count, 0);
+    cr_expect_not(p->ambiguous);
+    cr_expect_eq(p->wire, wire);
+    cr_expect_eq(p->raftd_instance, 101);
+    result(r, wire, 0, false);
+    cr_expect_eq(heard.err, OK);
+    ring_free(r);
+}
+
+Test(retry, a_proposal_that_was_applied_is_answered_before_the_barrier)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    raftd_up(r, 101);
+    result(r, p->wire, 0, false);
+    result(r, barrier_of(r)->wire, 0, false);
+    cr_expect_eq(heard.count, 1);
+    cr_expect_eq(heard.err, OK);
+    cr_expect_eq(r->g.pending.count, 0);
+    ring_free(r);
+}
+
+Test(retry, without_proof_the_outcome_is_unknown_and_the_client_hears_it_at_once)
+{
+    /* stored's link was lost between the sending and raftd's return */
+    struct ring *r = ring_up();
+    ask(r, VIA_PROPOSE);
+    stored_up(r);
+    cr_expect_eq(heard.count, 0); /* a restart of stored alone means nothing for proposals */
+    raftd_up(r, 101);
+    cr_expect_eq(heard.err, E_AMBIGUOUS);
+    ring_free(r);
+
+    /* ... or while the barrier was on its way */
+    r = ring_up();
+    ask(r, VIA_PROPOSE);
+    raftd_up(r, 101);
+    stored_up(r);
+    result(r, barrier_of(r)->wire, 0, false);
+    cr_expect_eq(heard.count, 1);
+    cr_expect_eq(heard.err, E_AMBIGUOUS);
+    ring_free(r);
+
+    /* ... or another member may have it in its log */
+    r = ring_up();
+    r->g.member_count = 3;
+    ask(r, VIA_PROPOSE);
+    raftd_up(r, 101);
+    cr_expect_eq(heard.count, 1);
+    cr_expect_eq(heard.err, E_AMBIGUOUS);
+    cr_expect_null(barrier_of(r));
+    r->g.member_count = 1;
+    ring_free(r);
+}
+
+Test(retry, a_link_that_was_lost_and_found_without_a_restart_leaves_proposals_waiting)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    raftd_up(r, 100);
+    cr_expect_not(p->ambiguous);
+    cr_expect_eq(heard.count, 0);
+    ring_free(r);
+}
+
+Test(retry, want_of_a_leader_is_waited_out_and_other_refusals_are_told)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    retry_refused(&r->g, &(struct fr_refused){.req = p->wire, .err = (uint64_t)-E_NO_LEADER});
+    cr_expect_eq(heard.count, 0);
+    cr_expect_not(p->sent);
+    gatewayd_set_leader(&r->g, 2, 7, false);
+    cr_expect(p->sent);
+    retry_refused(&r->g, &(struct fr_refused){.req = p->wire, .err = (uint64_t)-E_REQUEST_TOO_MANY_REQUESTS});
+    cr_expect_eq(heard.err, E_REQUEST_TOO_MANY_REQUESTS);
+    ring_free(r);
+}
+
+Test(retry, a_cancelled_request_is_heard_of_no_more)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_READ);
+    uint64_t wire = p->wire;
+    pending_cancel(&r->g, p->req);
+    pending_cancel(&r->g, 0);
+    result(r, wire, 0, true);
+    cr_expect_eq(heard.count, 0);
+    ring_free(r);
+}
+
+Test(retry, an_entry_over_the_request_limit_is_refused)
+{
+    struct ring *r = ring_up();
+    struct buf body = BUF_INIT;
+    buf_extend(&body, r->conf.max_request_bytes);
+    memset(body.data, 0, body.len);
+    uint64_t req = 0;
+    cr_expect_eq(pending_command(&r->g, VIA_PROPOSE, COMMAND_PUT, buf_slice(&body), hear, NULL, &req), E_REQUEST_TOO_LARGE);
+    cr_expect_eq(pending_command(&r->g, VIA_READ, COMMAND_RANGE, buf_slice(&body), hear, NULL, &req), OK);
+    cr_expect_eq(r->g.pending.count, 1);
+    buf_fini(&body);
+    ring_free(r);
+}
