@@ -1,8 +1,9 @@
 /* native - the nng door: requests in msgpack on a REP socket, live events on a PUB socket.
  *
- * A request is a map: "op" and the fields of the API's request message under their proto names. The answer is the
- * response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as gRPC's (kv.c, lease.c, pending.h); only
- * bytes change their dress here. `history` is ours: {key, range_end, start_revision, prev_kv} -> {header, events, next, compact_revision}.
+ * A request is a map: "op" and the fields of the API's request message under their proto names (native_op.h). The answer is the
+ * response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as gRPC's (kv.c, lease.c, pending.h);
+ * only bytes change their dress here. `history` is ours: {key, range_end, start_revision, prev_kv} -> {header, next,
+ * compact_revision, events}. gatewayd.8 is the reference for clients.
  *
  * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version, lease}: the topic of
  * nng's PUB is what a message begins with, so that a subscription to "/config/" is a watch of that prefix.
@@ -10,10 +11,12 @@
  * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a finished
  * context to the inbox and wake the loop; everything else runs on the loop's thread. Contexts are never closed. */
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/pub.h>
@@ -23,16 +26,20 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "etcd/rpc.pb-c.h"
+#include "gatewayd/native_op.h"
 #include "gatewayd/pbmap.h"
 #include "gatewayd/watch.h"
 #include "proto/api.h"
 #include "proto/pack.h"
 #include "proto/pb.h"
+#include "proto/wire_end.h"
 
 /* Native requests under way at once; further ones wait in nng, which then pushes back. */
 #define NATIVE_CONTEXTS 64
 /* An answer in parts is put together here, because a msgpack answer is one message; a larger one must be asked for with limits. */
 #define NATIVE_ANSWER_BYTES_MAX (64 * MIB)
+/* The same of all contexts together; above it the next large answer is refused with "too many requests". */
+#define NATIVE_ANSWERS_BYTES_MAX (256 * MIB)
 /* Events waiting for one subscriber before nng drops its next ones (it then fetches them by revision). */
 #define NATIVE_PUB_QUEUE 1024
 
@@ -49,43 +56,30 @@ struct native_call {
     struct history_reader reader;
 };
 
+struct pub_pipe {
+    int id;
+    bool is_in; /* a subscriber, and not somebody who is about to be refused */
+};
+
+/* A listener, and the probe that is under way at it. */
+struct door_end {
+    struct wire_end wire;
+    int probe; /* a connection that has not been looked at yet; -1: none */
+};
+
 struct native_door {
     struct gatewayd *g;
     nng_socket rep, pub;
     struct native_call calls[NATIVE_CONTEXTS];
     pthread_mutex_t lock;
-    struct native_call *inbox;  /* received, not yet taken by the loop */
+    struct door_end ends[2];    /* of rep and pub */
+    struct deadline check;
+    struct native_call *inbox;  /* received, not yet taken by the loop; oldest first */
+    struct native_call **inbox_end;
     struct loop_wake *wake;
-    atomic_int subscribers;     /* pipes of the PUB socket */
+    struct pub_pipe *pipes;     /* of the PUB socket; under lock */
+    size_t pipe_count, subscriber_count;
     struct buf scratch;
-};
-
-struct native_op {
-    const char *name;
-    const ProtobufCMessageDescriptor *request, *response;
-    enum { OP_KV, OP_LEASE, OP_STATUS, OP_QUERY, OP_READ, OP_MEMBERS, OP_HISTORY } way;
-    enum command_kind kind;
-};
-
-static const struct native_op native_ops[] = {
-    {"range", &etcdserverpb__range_request__descriptor, &etcdserverpb__range_response__descriptor, OP_KV, COMMAND_RANGE},
-    {"put", &etcdserverpb__put_request__descriptor, &etcdserverpb__put_response__descriptor, OP_KV, COMMAND_PUT},
-    {"delete_range", &etcdserverpb__delete_range_request__descriptor, &etcdserverpb__delete_range_response__descriptor, OP_KV, COMMAND_DELETE_RANGE},
-    {"txn", &etcdserverpb__txn_request__descriptor, &etcdserverpb__txn_response__descriptor, OP_KV, COMMAND_TXN},
-    {"compact", &etcdserverpb__compaction_request__descriptor, &etcdserverpb__compaction_response__descriptor, OP_KV, COMMAND_COMPACT},
-    {"lease_grant", &etcdserverpb__lease_grant_request__descriptor, &etcdserverpb__lease_grant_response__descriptor, OP_LEASE, COMMAND_LEASE_GRANT},
-    {"lease_revoke", &etcdserverpb__lease_revoke_request__descriptor, &etcdserverpb__lease_revoke_response__descriptor, OP_LEASE, COMMAND_LEASE_REVOKE},
-    {"lease_keep_alive", &etcdserverpb__lease_keep_alive_request__descriptor, &etcdserverpb__lease_keep_alive_response__descriptor, OP_LEASE,
-     COMMAND_LEASE_KEEP_ALIVE},
-    {"lease_time_to_live", &etcdserverpb__lease_time_to_live_request__descriptor, &etcdserverpb__lease_time_to_live_response__descriptor, OP_LEASE,
-     COMMAND_LEASE_TIME_TO_LIVE},
-    {"lease_leases", &etcdserverpb__lease_leases_request__descriptor, &etcdserverpb__lease_leases_response__descriptor, OP_LEASE, COMMAND_LEASE_LEASES},
-    {"status", &etcdserverpb__status_request__descriptor, &etcdserverpb__status_response__descriptor, OP_STATUS, 0},
-    {"hash_kv", &etcdserverpb__hash_kvrequest__descriptor, &etcdserverpb__hash_kvresponse__descriptor, OP_QUERY, COMMAND_HASH_KV},
-    {"defragment", &etcdserverpb__defragment_request__descriptor, &etcdserverpb__defragment_response__descriptor, OP_QUERY, COMMAND_DEFRAGMENT},
-    {"alarm", &etcdserverpb__alarm_request__descriptor, &etcdserverpb__alarm_response__descriptor, OP_READ, COMMAND_ALARM},
-    {"member_list", &etcdserverpb__member_list_request__descriptor, &etcdserverpb__member_list_response__descriptor, OP_MEMBERS, 0},
-    {"history", &etcdserverpb__watch_create_request__descriptor, NULL, OP_HISTORY, 0},
 };
 
 /* --- answering -------------------------------------------------------------------------------- */
@@ -124,6 +118,14 @@ static void native_reply(struct native_call *c, struct slice message)
     buf_fini(&b);
 }
 
+static size_t answers_bytes(const struct native_door *d)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < NATIVE_CONTEXTS; i++)
+        bytes += d->calls[i].answer.len;
+    return bytes;
+}
+
 static void native_answer(void *arg, const struct answer *a)
 {
     struct native_call *c = arg;
@@ -135,10 +137,14 @@ static void native_answer(void *arg, const struct answer *a)
         native_reply(c, a->body);
         return;
     }
-    if (a->total > NATIVE_ANSWER_BYTES_MAX) {
+    bool too_big = a->total > NATIVE_ANSWER_BYTES_MAX || c->answer.len + a->body.len > NATIVE_ANSWER_BYTES_MAX;
+    if (too_big || (a->first && answers_bytes(c->door) + a->total > NATIVE_ANSWERS_BYTES_MAX)) {
         if (a->more)
             pending_cancel(c->door->g, a->req);
-        native_fail(c, E_TOO_BIG, SLICE_LIT("the answer is larger than 64 MiB: use limit"));
+        if (too_big)
+            native_fail(c, E_TOO_BIG, SLICE_LIT("the answer is larger than 64 MiB: use limit"));
+        else
+            native_fail(c, E_REQUEST_TOO_MANY_REQUESTS, SLICE_EMPTY);
         return;
     }
     buf_add_slice(&c->answer, a->body);
@@ -223,69 +229,62 @@ static int native_history(struct native_call *c, struct slice body)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static const struct native_op *op_of(struct slice request, struct buf *why)
+/* The barrier was answered: raftd has told the members as they were when the question came (cluster.c). */
+static void native_members(void *arg, const struct answer *a)
 {
-    uint32_t count;
-    if (unpack_peek(request) != PACK_MAP || unpack_map(&request, UINT32_MAX, &count) != 0) {
-        buf_add_str(why, "a request is a msgpack map with the key \"op\"");
-        return NULL;
+    struct native_call *c = arg;
+    struct buf members = BUF_INIT;
+    if (a->err) {
+        native_fail(c, a->err, a->text);
+        return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        struct slice key, name;
-        if (unpack_bytes(&request, 256, &key) != 0)
-            break;
-        if (!slice_eq(key, SLICE_LIT("op"))) {
-            if (unpack_skip(&request) != 0)
-                break;
-            continue;
-        }
-        if (unpack_bytes(&request, 64, &name) != 0)
-            break;
-        for (size_t k = 0; k < ARRAY_LEN(native_ops); k++)
-            if (slice_eq(name, slice_str(native_ops[k].name)))
-                return &native_ops[k];
-        buf_printf(why, "unknown op \"%.*s\"", (int)name.len, (const char *)name.data);
-        return NULL;
-    }
-    buf_add_str(why, "the map has no \"op\"");
-    return NULL;
+    cluster_encode_members(c->door->g, &members);
+    native_reply(c, buf_slice(&members));
+    buf_fini(&members);
+}
+
+/* Field 1, a number: AlarmRequest.action, MemberListRequest.linearizable. */
+static uint64_t first_varint(struct slice body)
+{
+    struct pb_field f;
+    uint64_t v = 0;
+    while (pb_next(&body, &f) == 1)
+        if (f.number == 1)
+            v = f.varint;
+    return v;
 }
 
 static int native_dispatch(struct native_call *c, struct slice body)
 {
     struct gatewayd *g = c->door->g;
-    struct buf members = BUF_INIT;
+    enum command_kind kind = c->op->kind;
+    /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17). */
+    if (g->is_learner && c->op->way > NATIVE_STATUS)
+        return E_NOT_SUPPORTED_FOR_LEARNER;
     switch (c->op->way) {
-    case OP_KV: return kv_submit(g, c->op->kind, body, native_answer, c, &c->req);
-    case OP_LEASE: return lease_submit(g, c->op->kind, body, native_answer, c, &c->req);
-    case OP_STATUS: return pending_status(g, STATUS_API, native_answer, c, &c->req);
-    case OP_QUERY: return pending_command(g, VIA_QUERY, c->op->kind, body, native_answer, c, &c->req);
-    case OP_READ:
-        if (body.len) /* alarms are only listed here: an empty AlarmRequest is GET of all */
-            return E_UNIMPLEMENTED;
-        return pending_command(g, VIA_READ, c->op->kind, body, native_answer, c, &c->req);
-    case OP_MEMBERS:
-        cluster_encode_members(g, &members);
-        native_reply(c, buf_slice(&members));
-        buf_fini(&members);
+    case NATIVE_KV: return kv_submit(g, kind, body, native_answer, c, &c->req);
+    case NATIVE_LEASE: return lease_submit(g, kind, body, native_answer, c, &c->req);
+    case NATIVE_STATUS: return pending_status(g, STATUS_API, native_answer, c, &c->req);
+    case NATIVE_QUERY: return pending_command(g, VIA_QUERY, kind, body, native_answer, c, &c->req);
+    case NATIVE_ALARM: return pending_command(g, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
+    case NATIVE_MEMBERS:
+        if (g->member_count == 0 || first_varint(body)) /* linearizable: true */
+            return pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, native_members, c, &c->req);
+        native_members(c, &(struct answer){.err = OK});
         return 0;
-    case OP_HISTORY: return native_history(c, body);
+    case NATIVE_HISTORY: return native_history(c, body);
     }
     return E_UNIMPLEMENTED;
 }
 
 static void native_request(struct native_call *c, struct slice request)
 {
+    struct gatewayd *g = c->door->g;
     struct buf body = BUF_INIT, why = BUF_INIT;
-    uint32_t count = 0;
-    int err = E_INVALID;
     c->events = 0;
-    c->op = op_of(request, &why);
-    if (c->op && (err = unpack_map(&request, UINT32_MAX, &count)) == 0 &&
-        (err = pbmap_to_message(c->op->request, &request, count, "op", &body, &why)) == 0 && request.len)
-        err = E_TRAILING;
+    int err = native_op_read(request, g->message_bytes_max, &c->op, &body, &why);
     if (!err)
-        err = native_dispatch(c, buf_slice(&body));
+        err = g->stopping ? E_STOPPED : native_dispatch(c, buf_slice(&body));
     if (err)
         native_fail(c, err, buf_slice(&why));
     buf_fini(&body);
@@ -313,8 +312,9 @@ static void native_aio_cb(void *arg)
         return;
     }
     pthread_mutex_lock(&c->door->lock);
-    c->next = c->door->inbox;
-    c->door->inbox = c;
+    c->next = NULL;
+    *c->door->inbox_end = c;
+    c->door->inbox_end = &c->next;
     pthread_mutex_unlock(&c->door->lock);
     loop_wake(c->door->wake);
 }
@@ -325,8 +325,11 @@ static void native_woken(void *arg)
     pthread_mutex_lock(&d->lock);
     struct native_call *c = d->inbox;
     d->inbox = NULL;
+    d->inbox_end = &d->inbox;
+    bool wanted = d->subscriber_count > 0;
     pthread_mutex_unlock(&d->lock);
-    feed_publish(d->g->watch, atomic_load(&d->subscribers) > 0);
+    /* Before the requests: a subscriber that then asks for history misses nothing between the two. */
+    feed_publish(d->g->watch, wanted);
     while (c) {
         struct native_call *next = c->next;
         nng_msg *msg = nng_aio_get_msg(c->aio);
@@ -337,12 +340,29 @@ static void native_woken(void *arg)
     }
 }
 
+/* ADD_PRE comes first and REM_POST last, for whoever knocks; ADD_POST, between or behind them, only for who was let in. */
 static void native_pipe_cb(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct native_door *d = arg;
-    UNUSED(pipe);
-    atomic_fetch_add(&d->subscribers, ev == NNG_PIPE_EV_ADD_POST ? 1 : -1);
-    loop_wake(d->wake);
+    int id = nng_pipe_id(pipe);
+    size_t at = 0;
+    pthread_mutex_lock(&d->lock);
+    while (at < d->pipe_count && d->pipes[at].id != id)
+        at++;
+    bool known = at < d->pipe_count;
+    if (ev == NNG_PIPE_EV_ADD_PRE && !known) {
+        d->pipes = xrealloc(d->pipes, (d->pipe_count + 1) * sizeof(*d->pipes));
+        d->pipes[d->pipe_count++] = (struct pub_pipe){.id = id};
+    } else if (ev == NNG_PIPE_EV_ADD_POST && known && !d->pipes[at].is_in) {
+        d->pipes[at].is_in = true;
+        d->subscriber_count++;
+    } else if (ev == NNG_PIPE_EV_REM_POST && known) {
+        d->subscriber_count -= d->pipes[at].is_in;
+        d->pipes[at] = d->pipes[--d->pipe_count];
+    }
+    pthread_mutex_unlock(&d->lock);
+    if (ev != NNG_PIPE_EV_ADD_PRE)
+        loop_wake(d->wake);
 }
 
 static void native_publish(struct gatewayd *g, const struct fr_event *m)
@@ -380,28 +400,75 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
         nng_msg_free(msg);
 }
 
-static void native_listen(nng_socket socket, const char *what, const char *url)
+/* --- the listeners ----------------------------------------------------------------------------
+ * A client that leaves in the middle of nng's handshake ends a listener for good (proto/wire_end.c), and nng's error counters, by
+ * which links notice it, also count clients that leave in order. So we knock at our own door, as a client that wants a protocol
+ * nobody has: a living listener says its 8 bytes and hangs up, whatever else it has to do. Only on ipc, where it costs nothing. */
+
+#define KNOCK_MS 1000
+
+static int knock(const char *url)
 {
-    /* A socket file left behind by a killed gateway would be in the way; one in use refuses the connection test in nng's listen. */
-    int rv = nng_listen(socket, url, NULL, 0);
-    if (rv == NNG_EADDRINUSE && strncmp(url, "ipc://", 6) == 0) {
-        nng_socket probe;
-        if (nng_pub0_open(&probe) == 0) {
-            bool alive = nng_dial(probe, url, NULL, 0) == 0;
-            nng_close(probe);
-            if (!alive && remove(url + 6) == 0)
-                rv = nng_listen(socket, url, NULL, 0);
-        }
-    }
-    if (rv != 0)
-        fatalx("native: cannot listen on %s %s: %s", what, url, nng_strerror(rv));
+    static const uint8_t hello[8] = {0, 'S', 'P', 0, 0, 0x10 /* PAIR0 */, 0, 0};
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (strncmp(url, "ipc://", 6) != 0 || strlen(url + 6) >= sizeof(to.sun_path))
+        return -1;
+    memcpy(to.sun_path, url + 6, strlen(url + 6));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1; /* out of files: nothing can be said about the listener */
+    /* A full backlog looks the same as silence: nobody accepts. */
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 && send(fd, hello, sizeof(hello), MSG_NOSIGNAL) < 0)
+        log_debug("native: knocking: %s", strerror(errno));
+    return fd;
 }
+
+static bool is_answered(int fd)
+{
+    /* nng's transport says hello even when its listener has ended; only a living one goes on to refuse us. */
+    uint8_t hello[8];
+    return recv(fd, hello, sizeof(hello), 0) == (ssize_t)sizeof(hello) && recv(fd, hello, 1, 0) == 0;
+}
+
+static void door_check(struct deadline *deadline, uint64_t now_ms)
+{
+    struct native_door *d = container_of(deadline, struct native_door, check);
+    for (size_t i = 0; i < ARRAY_LEN(d->ends); i++) {
+        struct door_end *e = &d->ends[i];
+        if (e->probe >= 0) {
+            if (!is_answered(e->probe)) {
+                log_warnx("native: nobody accepts at %s: listening anew", e->wire.url);
+                wire_end_renew(&e->wire);
+            }
+            close(e->probe);
+        }
+        e->probe = knock(e->wire.url);
+    }
+    deadline_set(d->g, deadline, now_ms + KNOCK_MS);
+}
+
+static void door_open(struct door_end *e, const char *name, const char *url, nng_socket socket)
+{
+    wire_end_init(&e->wire, name, url, true, socket);
+    wire_end_start(&e->wire);
+    e->probe = -1;
+}
+
+static void door_close(struct door_end *e)
+{
+    if (e->probe >= 0)
+        close(e->probe);
+    wire_end_fini(&e->wire);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
 
 void native_start(struct gatewayd *g)
 {
     struct native_door *d = g->native = xcalloc(1, sizeof(*d));
     int rv;
     d->g = g;
+    d->inbox_end = &d->inbox;
     pthread_mutex_init(&d->lock, NULL);
     d->wake = loop_wake_new(g->loop, native_woken, d);
     if ((rv = nng_rep0_open(&d->rep)) != 0 || (rv = nng_pub0_open(&d->pub)) != 0)
@@ -409,10 +476,9 @@ void native_start(struct gatewayd *g)
     nng_socket_set_size(d->rep, NNG_OPT_RECVMAXSZ, g->message_bytes_max);
     nng_socket_set_int(d->pub, NNG_OPT_SENDBUF, NATIVE_PUB_QUEUE);
     g->watch->publish = native_publish;
+    nng_pipe_notify(d->pub, NNG_PIPE_EV_ADD_PRE, native_pipe_cb, d);
     nng_pipe_notify(d->pub, NNG_PIPE_EV_ADD_POST, native_pipe_cb, d);
     nng_pipe_notify(d->pub, NNG_PIPE_EV_REM_POST, native_pipe_cb, d);
-    native_listen(d->rep, "native-url", g->conf->native_url);
-    native_listen(d->pub, "native-pub-url", g->conf->native_pub_url);
     for (size_t i = 0; i < NATIVE_CONTEXTS; i++) {
         struct native_call *c = &d->calls[i];
         c->door = d;
@@ -421,6 +487,10 @@ void native_start(struct gatewayd *g)
             fatalx("native: %s", nng_strerror(rv));
         nng_ctx_recv(c->ctx, c->aio);
     }
+    door_open(&d->ends[0], "native-url", g->conf->native_url, d->rep);
+    door_open(&d->ends[1], "native-pub-url", g->conf->native_pub_url, d->pub);
+    d->check.fire = door_check;
+    deadline_set(g, &d->check, gatewayd_now_ms(g) + KNOCK_MS);
 }
 
 /* At exit: sockets first, so that no callback starts anything new; then what they used. */
@@ -429,15 +499,22 @@ void native_stop(struct gatewayd *g)
     struct native_door *d = g->native;
     if (!d)
         return;
+    deadline_stop(g, &d->check);
     nng_close(d->rep);
     nng_close(d->pub);
-    for (size_t i = 0; i < NATIVE_CONTEXTS; i++) {
+    for (size_t i = 0; i < NATIVE_CONTEXTS; i++)
         nng_aio_stop(d->calls[i].aio);
+    for (struct native_call *c = d->inbox; c; c = c->next)
+        nng_msg_free(nng_aio_get_msg(c->aio)); /* came too late */
+    for (size_t i = 0; i < NATIVE_CONTEXTS; i++) {
         nng_aio_free(d->calls[i].aio);
         buf_fini(&d->calls[i].answer);
     }
+    door_close(&d->ends[0]);
+    door_close(&d->ends[1]);
     loop_wake_free(d->wake);
     pthread_mutex_destroy(&d->lock);
+    free(d->pipes);
     buf_fini(&d->scratch);
     free(d);
     g->native = NULL;

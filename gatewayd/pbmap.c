@@ -1,7 +1,7 @@
-/* pbmap - see pbmap.h. Reads hostile maps: depth and counts are bounded by the size of what was received. */
+/* pbmap - see pbmap.h. Reads hostile maps: a count is believed only as far as bytes follow (proto/pack.h), the depth has a limit,
+ * and nothing is allocated but the output, which is at most a dozen times the input (a one-byte -1 is ten bytes of varint). */
 #include "gatewayd/pbmap.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -21,6 +21,14 @@ static const ProtobufCFieldDescriptor *field_by_name(const ProtobufCMessageDescr
         if (slice_eq(slice_str(d->fields[i].name), name))
             return &d->fields[i];
     return NULL;
+}
+
+void pbmap_quote(struct buf *text, struct slice word)
+{
+    buf_add_byte(text, '"');
+    for (size_t i = 0; i < word.len && i < 64; i++)
+        buf_add_byte(text, word.data[i] >= 0x20 && word.data[i] < 0x7f ? word.data[i] : '?');
+    buf_add_byte(text, '"');
 }
 
 static int bad(struct buf *why, const ProtobufCFieldDescriptor *f, const char *wanted)
@@ -123,7 +131,8 @@ static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in
         }
         const ProtobufCFieldDescriptor *f = field_by_name(d, name);
         if (!f) {
-            buf_printf(why, "unknown field \"%.*s\"", (int)MIN(name.len, 64u), (const char *)name.data);
+            buf_add_str(why, "unknown field ");
+            pbmap_quote(why, name);
             return E_INVALID;
         }
         uint32_t items = 1;
@@ -147,103 +156,172 @@ int pbmap_to_message(const ProtobufCMessageDescriptor *d, struct slice *in, uint
     return message_to_wire(d, in, count, skip, 0, out, why);
 }
 
-/* --- the other way ---------------------------------------------------------------------------- */
+/* --- the other way ----------------------------------------------------------------------------
+ * From wire bytes to msgpack without a tree in between: a range answer of many small pairs, unpacked, would take ten times its
+ * bytes. A map begins with its count, so each message is looked through first and written second. */
 
-static void pack_message(const ProtobufCMessage *m, struct buf *out);
+#define FIELDS_MAX 32 /* no message of the API has more */
 
-static size_t value_size(const ProtobufCFieldDescriptor *f)
+/* What one message's bytes hold of each field of its descriptor. */
+struct found {
+    uint32_t count[FIELDS_MAX];       /* of values; 0: the field is left out */
+    struct pb_field last[FIELDS_MAX]; /* the last one, which is the one that counts unless the field is repeated */
+};
+
+static bool is_number(const ProtobufCFieldDescriptor *f)
 {
-    switch (f->type) {
-    case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_UINT64: return 8;
-    default: return 4;
-    }
+    return f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_BYTES && f->type != PROTOBUF_C_TYPE_MESSAGE;
 }
 
-static void pack_value(const ProtobufCFieldDescriptor *f, const void *at, struct buf *out)
+static bool is_repeated(const ProtobufCFieldDescriptor *f)
 {
-    const ProtobufCEnumDescriptor *e;
+    return f->label == PROTOBUF_C_LABEL_REPEATED;
+}
+
+/* Repeated numbers may come packed: varints end to end in one field. Takes one off; false at the end or when malformed. */
+static bool take_packed(struct slice *in, uint64_t *v)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < in->len && i < 10; i++) {
+        n |= (uint64_t)(in->data[i] & 0x7f) << (7 * i);
+        if (in->data[i] < 0x80) {
+            *v = n;
+            *in = slice_of(in->data + i + 1, in->len - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int note_field(const ProtobufCMessageDescriptor *d, unsigned pos, const struct pb_field *field, struct found *found)
+{
+    const ProtobufCFieldDescriptor *f = &d->fields[pos];
+    enum pb_wire wanted = is_number(f) ? PB_VARINT : PB_BYTES;
+    if (is_number(f) && is_repeated(f) && field->wire == PB_BYTES) {
+        struct slice packed = field->bytes;
+        uint64_t v;
+        while (take_packed(&packed, &v))
+            found->count[pos]++;
+        return packed.len ? E_MALFORMED : 0;
+    }
+    if (field->wire != wanted)
+        return E_MALFORMED;
+    found->last[pos] = *field;
+    if (is_repeated(f)) {
+        found->count[pos]++;
+        return 0;
+    }
+    if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
+        for (unsigned i = 0; i < d->n_fields; i++) /* the last branch wins, even with its default */
+            if ((d->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && d->fields[i].quantifier_offset == f->quantifier_offset)
+                found->count[i] = 0;
+        found->count[pos] = 1;
+        return 0;
+    }
+    found->count[pos] = f->type == PROTOBUF_C_TYPE_MESSAGE || (wanted == PB_VARINT ? field->varint != 0 : field->bytes.len != 0);
+    return 0;
+}
+
+static unsigned pos_of(const ProtobufCMessageDescriptor *d, uint32_t number)
+{
+    unsigned i = 0;
+    while (i < d->n_fields && d->fields[i].id != number)
+        i++;
+    return i;
+}
+
+static int look_through(const ProtobufCMessageDescriptor *d, struct slice bytes, struct found *found)
+{
+    struct pb_field field;
+    int rv;
+    must(d->n_fields <= FIELDS_MAX);
+    memset(found->count, 0, sizeof(found->count));
+    while ((rv = pb_next(&bytes, &field)) == 1) {
+        unsigned pos = pos_of(d, field.number); /* a field of a later version is passed over */
+        if (pos < d->n_fields && (rv = note_field(d, pos, &field, found)) != 0)
+            return rv;
+    }
+    return rv;
+}
+
+static int pack_message(const ProtobufCMessageDescriptor *d, struct slice bytes, unsigned depth, struct buf *out);
+
+static void pack_number(const ProtobufCFieldDescriptor *f, uint64_t v, struct buf *out)
+{
     const ProtobufCEnumValue *value;
     switch (f->type) {
-    case PROTOBUF_C_TYPE_STRING: pack_cstr(out, *(char *const *)at ? *(char *const *)at : ""); break;
-    case PROTOBUF_C_TYPE_BYTES: {
-        const ProtobufCBinaryData *b = at;
-        pack_bin(out, slice_of(b->data, b->len));
-        break;
-    }
-    case PROTOBUF_C_TYPE_MESSAGE: pack_message(*(ProtobufCMessage *const *)at, out); break;
-    case PROTOBUF_C_TYPE_BOOL: pack_bool(out, *(const protobuf_c_boolean *)at); break;
+    case PROTOBUF_C_TYPE_BOOL: pack_bool(out, v != 0); break;
     case PROTOBUF_C_TYPE_ENUM:
-        e = f->descriptor;
-        value = protobuf_c_enum_descriptor_get_value(e, *(const int *)at);
+        value = protobuf_c_enum_descriptor_get_value(f->descriptor, (int32_t)v);
         if (value)
             pack_cstr(out, value->name);
         else
-            pack_i64(out, *(const int *)at);
+            pack_i64(out, (int32_t)v);
         break;
-    case PROTOBUF_C_TYPE_UINT64: pack_u64(out, *(const uint64_t *)at); break;
-    case PROTOBUF_C_TYPE_UINT32: pack_u64(out, *(const uint32_t *)at); break;
-    case PROTOBUF_C_TYPE_INT32: pack_i64(out, *(const int32_t *)at); break;
-    default: pack_i64(out, *(const int64_t *)at); break;
+    case PROTOBUF_C_TYPE_UINT64: pack_u64(out, v); break;
+    case PROTOBUF_C_TYPE_UINT32: pack_u64(out, (uint32_t)v); break;
+    case PROTOBUF_C_TYPE_INT32: pack_i64(out, (int32_t)v); break;
+    default: pack_i64(out, (int64_t)v); break;
     }
 }
 
-static bool is_default(const ProtobufCFieldDescriptor *f, const void *at)
+static int pack_value(const ProtobufCFieldDescriptor *f, const struct pb_field *field, unsigned depth, struct buf *out)
 {
     switch (f->type) {
-    case PROTOBUF_C_TYPE_STRING: return !*(char *const *)at || !**(char *const *)at;
-    case PROTOBUF_C_TYPE_BYTES: return ((const ProtobufCBinaryData *)at)->len == 0;
-    case PROTOBUF_C_TYPE_MESSAGE: return *(ProtobufCMessage *const *)at == NULL;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_UINT64: return *(const uint64_t *)at == 0;
-    default: return *(const uint32_t *)at == 0;
+    case PROTOBUF_C_TYPE_STRING: pack_str(out, field->bytes); return 0;
+    case PROTOBUF_C_TYPE_BYTES: pack_bin(out, field->bytes); return 0;
+    case PROTOBUF_C_TYPE_MESSAGE: return pack_message(f->descriptor, field->bytes, depth + 1, out);
+    default: pack_number(f, field->varint, out); return 0;
     }
 }
 
-static bool is_present(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+static int pack_list(const ProtobufCFieldDescriptor *f, struct slice bytes, unsigned depth, struct buf *out)
 {
-    const uint8_t *base = (const uint8_t *)m;
-    if (f->label == PROTOBUF_C_LABEL_REPEATED)
-        return *(const size_t *)(const void *)(base + f->quantifier_offset) > 0;
-    if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
-        return *(const uint32_t *)(const void *)(base + f->quantifier_offset) == f->id;
-    return !is_default(f, base + f->offset);
+    struct pb_field field;
+    int err = 0;
+    while (!err && pb_next(&bytes, &field) == 1) {
+        if (field.number != f->id)
+            continue;
+        if (is_number(f) && field.wire == PB_BYTES) {
+            while (take_packed(&field.bytes, &field.varint))
+                pack_number(f, field.varint, out);
+        } else {
+            err = pack_value(f, &field, depth, out);
+        }
+    }
+    return err;
 }
 
-static void pack_message(const ProtobufCMessage *m, struct buf *out)
+static int pack_message(const ProtobufCMessageDescriptor *d, struct slice bytes, unsigned depth, struct buf *out)
 {
-    const ProtobufCMessageDescriptor *d = m->descriptor;
-    const uint8_t *base = (const uint8_t *)m;
+    struct found found;
     uint32_t count = 0;
+    int err = depth > PBMAP_DEPTH_MAX ? E_TOO_BIG : look_through(d, bytes, &found);
+    if (err)
+        return err;
     for (unsigned i = 0; i < d->n_fields; i++)
-        count += is_present(m, &d->fields[i]);
+        count += found.count[i] > 0;
     pack_map(out, count);
-    for (unsigned i = 0; i < d->n_fields; i++) {
+    for (unsigned i = 0; i < d->n_fields && !err; i++) {
         const ProtobufCFieldDescriptor *f = &d->fields[i];
-        if (!is_present(m, f))
+        if (!found.count[i])
             continue;
         pack_cstr(out, f->name);
-        if (f->label != PROTOBUF_C_LABEL_REPEATED) {
-            pack_value(f, base + f->offset, out);
-            continue;
+        if (is_repeated(f)) {
+            pack_array(out, found.count[i]);
+            err = pack_list(f, bytes, depth, out);
+        } else {
+            err = pack_value(f, &found.last[i], depth, out);
         }
-        size_t items = *(const size_t *)(const void *)(base + f->quantifier_offset);
-        const uint8_t *array = *(uint8_t *const *)(const void *)(base + f->offset);
-        pack_array(out, (uint32_t)items);
-        for (size_t k = 0; k < items; k++)
-            pack_value(f, array + k * value_size(f), out);
     }
+    return err;
 }
 
 int pbmap_from_message(const ProtobufCMessageDescriptor *d, struct slice bytes, struct buf *out)
 {
-    ProtobufCMessage *m = protobuf_c_message_unpack(d, NULL, bytes.len, bytes.data);
-    if (!m)
-        return E_MALFORMED;
-    pack_message(m, out);
-    protobuf_c_message_free_unpacked(m, NULL);
-    return 0;
+    size_t before = out->len;
+    int err = pack_message(d, bytes, 0, out);
+    if (err)
+        out->len = before;
+    return err;
 }

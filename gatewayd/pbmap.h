@@ -13,7 +13,11 @@
  * appends one sentence that names the field to why and returns E_INVALID, or what the unpacking said. */
 int pbmap_to_message(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip, struct buf *out, struct buf *why);
 
-/* Appends the map. E_MALFORMED if bytes are not such a message. */
+/* Appends the map. E_MALFORMED if bytes are not such a message, E_TOO_BIG if they nest too deeply; then nothing is appended. Of a
+ * singular field that comes twice the last one counts. */
 int pbmap_from_message(const ProtobufCMessageDescriptor *d, struct slice bytes, struct buf *out);
+
+/* Appends "word" for an error's text, with what is not printable as a question mark. */
+void pbmap_quote(struct buf *text, struct slice word);
 
 #endif

@@ -164,7 +164,7 @@ void wire_end_start(struct wire_end *e)
         fatalx("link: %s: %s: %s", e->name, e->url, nng_strerror(err));
 }
 
-static void end_renew(struct wire_end *e)
+void wire_end_renew(struct wire_end *e)
 {
     e->renewals++;
     log_debug("link: %s: %s anew, nng may have stopped", e->name, e->is_listener ? "listens" : "dials");
@@ -196,7 +196,7 @@ void wire_end_check(struct wire_end *e, uint64_t now_ms)
     e->errors = errors;
     e->looked = true;
     if (stopped)
-        end_renew(e);
+        wire_end_renew(e);
 }
 
 void wire_end_fini(struct wire_end *e)

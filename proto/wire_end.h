@@ -1,5 +1,5 @@
 /* wire_end - the listener or dialer of a wire, and the watch over it (see wire_end.c for why it needs one).
- * Private to wire.c. */
+ * For wire.c, and for the native door's sockets (gatewayd/native.c), which tells in its own way whether a listener is alive. */
 #ifndef PROTO_WIRE_END_H
 #define PROTO_WIRE_END_H
 
@@ -26,6 +26,8 @@ void wire_end_init(struct wire_end *e, const char *name, const char *url, bool l
 void wire_end_start(struct wire_end *e);
 /* To be called every WIRE_CHECK_MS while no peer is attached. */
 void wire_end_check(struct wire_end *e, uint64_t now_ms);
+/* Listens or dials anew. Also closes what a listener has accepted. */
+void wire_end_renew(struct wire_end *e);
 void wire_end_fini(struct wire_end *e); /* after the socket was closed */
 
 /* A healthy dialer tries several times within this (LINK_RETRY_MS_MAX). */
