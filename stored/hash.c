@@ -2,7 +2,7 @@
  * CRC32C over "key" and then, for each record in order of revision, main(8, BE) '_' sub(8, BE) ['t'] and the KeyValue as etcd
  * stores it (a tombstone's has only the key). Records above the asked revision are skipped, and so are those
  * at or below the compacted one that compaction does not keep, whether they are gone already or not. */
-#include <string.h>
+#include <time.h>
 
 #include "common/crc32c.h"
 #include "common/err.h"
@@ -70,7 +70,7 @@ static int hash_scan(struct mvcc *m, struct db_iter *it, int64_t rev, int64_t co
     return db_iter_status(it);
 }
 
-/* Waits for nothing: a hash of the current revision is one of the last written batch. */
+/* Revision 0, the current one, is that of the last written batch. */
 static int hash_once(struct mvcc *m, int64_t rev, uint32_t *hash, int64_t *hash_rev, int64_t *compact_rev)
 {
     struct db_iter *it = NULL;
@@ -78,7 +78,7 @@ static int hash_once(struct mvcc *m, int64_t rev, uint32_t *hash, int64_t *hash_
     *compact_rev = atomic_load(&m->compact_rev);
     *hash_rev = rev > 0 ? rev : flushed;
     if (rev > flushed) {
-        return E_FUTURE_REV;
+        return rev > atomic_load(&m->rev) ? E_FUTURE_REV : E_AGAIN; /* in the open batch, which is written soon */
     }
     if (rev > 0 && rev < *compact_rev) {
         return E_COMPACTED;
@@ -93,6 +93,10 @@ int mvcc_hash(struct mvcc *m, int64_t rev, uint32_t *hash, int64_t *hash_rev, in
 {
     for (int i = 0; i < TRIES_MAX; i++) {
         int err = hash_once(m, rev, hash, hash_rev, compact_rev);
+        if (err == E_AGAIN) {
+            nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+            continue;
+        }
         /* A compaction meanwhile: the index no longer tells what the older mark kept. */
         if (err != 0 || *compact_rev == atomic_load(&m->compact_rev)) {
             return err;

@@ -70,7 +70,7 @@ void mvcc_batch_end(struct mvcc *m, uint64_t index);
 /* Raw keys of other modules in the same batch (leases, result memory, alarms). prefix: one byte, not 'r', 'i', 'm'. */
 void mvcc_meta_put(struct mvcc *m, char prefix, struct slice key, struct slice value);
 void mvcc_meta_delete(struct mvcc *m, char prefix, struct slice key);
-/* All pairs of a prefix in key order; also before the index is used. cb returns 0 to go on. */
+/* All written pairs of a prefix in key order (not the open batch's). cb returns 0 to go on; else its value is returned. */
 int mvcc_meta_each(struct mvcc *m, char prefix, int (*cb)(void *arg, struct slice key, struct slice value), void *arg);
 
 /* Each appends the API's response message (protobuf, header included) to out and returns 0, or an error and leaves out
@@ -81,8 +81,8 @@ int mvcc_txn(struct mvcc *m, const struct api_txn *rq, struct buf *out);
 /* All keys of a revoked lease, sorted, in one revision; no keys: no revision. Keys as lease_each_key gives them.
  * Detaches nothing in leases: the caller drops the lease itself afterwards. */
 void mvcc_delete_keys(struct mvcc *m, const struct slice *keys, size_t count);
-/* Checks, sets the compacted revision (persisted in the batch), prunes the index in bounded slices, and leaves the
- * deletion of records to mvcc_compact_step. out: CompactionResponse. */
+/* Checks and sets the compacted revision (persisted in the batch); from here on reads below it fail. Pruning the index and
+ * deleting records is left to mvcc_compact_step. out: CompactionResponse. */
 int mvcc_compact(struct mvcc *m, int64_t rev, struct buf *out);
 
 /* --- reads ---------------------------------------------------------------------------------- [any] */
@@ -112,7 +112,8 @@ int mvcc_history(struct mvcc *m, const struct api_interval *in, int64_t from, in
 int mvcc_hash(struct mvcc *m, int64_t rev, uint32_t *hash, int64_t *hash_rev, int64_t *compact_rev);
 
 /* --- upkeep ---------------------------------------------------------------------------------- [any, one at a time each] */
-/* Deletes records below the compacted revision: at most batch_limit revisions per call. true while there is more. The
+/* Deletes records below the compacted revision, and drops them from the index: about batch_limit revisions per call, all of
+ * one key at once. true while there is more. The
  * target is persisted, so it goes on after a restart. durable_index: only compactions applied at or below it are worked on
  * (a store that is rolled back to its durable point must still have the records of that point). */
 bool mvcc_compact_step(struct mvcc *m, size_t batch_limit, uint64_t durable_index);
