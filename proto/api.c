@@ -301,8 +301,8 @@ static int decode_txn(struct slice bytes, struct txn_reader *r, unsigned depth, 
 
     size_t longest = MAX(counts[TXN_COMPARE], MAX(counts[TXN_SUCCESS], counts[TXN_FAILURE]));
     uint64_t all = 1 + (uint64_t)counts[TXN_COMPARE] + counts[TXN_SUCCESS] + counts[TXN_FAILURE];
-    m->too_many = longest > ops_max || all > r->left;
-    if (r->skipping || m->too_many) {
+    if (r->skipping || longest > ops_max || all > r->left) {
+        m->compare_count = API_TXN_TOO_MANY;
         r->skipping++;
         err = fill_lists(bytes, r, depth, 0, m);
         r->skipping--;
@@ -321,7 +321,7 @@ int api_decode_txn(struct slice bytes, struct arena *arena, uint64_t ops_max, st
     struct api_txn txn;
     int err = decode_txn(bytes, &reader, 0, ops_max, &txn);
 
-    if (err == 0 && txn.too_many)
+    if (err == 0 && txn.compare_count == API_TXN_TOO_MANY)
         err = E_TOO_MANY_OPS; /* the first check that etcd makes; of a nested one it is api_check_txn that says so */
     if (err < 0)
         return err;

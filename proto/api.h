@@ -59,8 +59,9 @@ struct api_txn {
     size_t success_count;
     struct api_request_op *failure;
     size_t failure_count;
-    bool too_many; /* has more than may be: the lists are empty, and api_check_txn says so */
 };
+/* compare_count of a nested transaction with more items than it may have: its lists are NULL, and api_check_txn refuses it. */
+#define API_TXN_TOO_MANY SIZE_MAX
 
 struct api_key_value {
     struct slice key, value;

@@ -92,7 +92,7 @@ static int check_txn_ops(const struct api_txn *m, uint64_t ops_max)
 {
     size_t longest = MAX(m->compare_count, MAX(m->success_count, m->failure_count));
 
-    if (m->too_many || longest > ops_max)
+    if (longest > ops_max) /* API_TXN_TOO_MANY is longer than any */
         return E_TOO_MANY_OPS;
     for (size_t i = 0; i < m->compare_count; i++)
         if (m->compares[i].key.len == 0)
