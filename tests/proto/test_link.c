@@ -548,6 +548,9 @@ static nng_socket raw_dial(const struct pair *p)
 
     cr_assert_eq(nng_pair0_open(&s), 0);
     cr_assert_eq(nng_socket_set_ms(s, NNG_OPT_SENDTIMEO, 5000), 0);
+    /* It does not come again by itself in the middle of the next lie. */
+    cr_assert_eq(nng_socket_set_ms(s, NNG_OPT_RECONNMINT, 60000), 0);
+    cr_assert_eq(nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, 60000), 0);
     cr_assert_eq(nng_dial(s, p->url, NULL, 0), 0);
     return s;
 }
@@ -583,7 +586,8 @@ static void assert_closed(struct pair *p, nng_socket s)
 {
     faults_expected++;
     cr_assert(run(p, host_has_faults));
-    cr_assert_eq(link_state(p->host.link), LINK_DOWN);
+    cr_assert_eq(link_state(p->host.link), LINK_DOWN, "state %d after fault %lu", (int)link_state(p->host.link),
+                 (unsigned long)faults_expected);
     nng_close(s);
 }
 
