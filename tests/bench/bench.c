@@ -4,6 +4,8 @@
  *
  *   trine-bench --port P --op OP [--pids 1,2,3] [--conns 100] [--streams 10] [--keys 100000] [--value 256] [--seconds 5]
  *
+ * --lag N: beside the operation, a watcher on a connection of its own that starts N revisions in the past, and again whenever it
+ * has caught up.
  * OP: load (puts every key once), put, get, get-serial, range500, txn, lease-grant, watch (every connection holds `streams`
  * watchers of one key; an operation is one delivered event). */
 #include <errno.h>
@@ -59,6 +61,11 @@ static struct {
     uint32_t *latencies; /* microseconds */
     size_t latency_count;
     char first_error[256];
+    int lost;                /* connections */
+    uint64_t lag;            /* --lag */
+    struct gclient *lagger;
+    struct gcall *lag_call;
+    uint64_t lag_events, lag_rounds;
 } bench;
 
 struct worker { /* one stream slot of one connection */
@@ -97,7 +104,7 @@ static struct slice make_request(void)
         struct api_compare compare = {.target = API_MOD, .result = API_GREATER, .key = key, .number = 0};
         struct api_request_op put = {.op = API_OP_PUT, .put = {.key = key, .value = buf_slice(&bench.value)}};
         struct api_request_op get = {.op = API_OP_RANGE, .range = {.key = key}};
-        api_encode_txn(b, &(struct api_txn){&compare, 1, &put, 1, &get, 1});
+        api_encode_txn(b, &(struct api_txn){.compares = &compare, .compare_count = 1, .success = &put, .success_count = 1, .failure = &get, .failure_count = 1});
         break;
     }
     case OP_LEASE_GRANT:
@@ -172,6 +179,58 @@ static void watcher_open(struct gclient *c)
     buf_fini(&request);
 }
 
+/* --- the watcher in the past ------------------------------------------------------------------- */
+
+static void lag_message(struct gcall *call, struct slice message, void *arg)
+{
+    UNUSED(arg);
+    struct pb_field f;
+    while (pb_next(&message, &f) == 1)
+        bench.lag_events += f.number == 11;
+    if (bench.lag_events >= bench.lag * (bench.lag_rounds + 1) && bench.lag_call) {
+        bench.lag_rounds++;
+        bench.lag_call = NULL;
+        gcall_cancel(call);
+    }
+}
+
+static void lag_end(struct gcall *call, int status, const char *text, void *arg)
+{
+    UNUSED(arg);
+    if (call == bench.lag_call && !bench.stopping && bench.errors++ == 0)
+        snprintf(bench.first_error, sizeof(bench.first_error), "lagging watch ended: status %d: %s", status, text);
+}
+
+static int64_t current_rev(struct gclient *c)
+{
+    struct buf b = BUF_INIT, reply = BUF_INIT;
+    struct pb_field f, h;
+    int64_t rev = 0;
+    api_encode_range(&b, &(struct api_range){.key = SLICE_LIT("bench/none"), .serializable = true});
+    gclient_unary(c, ops[OP_GET].path, buf_slice(&b), &reply, NULL, 10000);
+    struct slice in = buf_slice(&reply);
+    while (pb_next(&in, &f) == 1)
+        while (f.number == 1 && pb_next(&f.bytes, &h) == 1)
+            if (h.number == 3)
+                rev = (int64_t)h.varint;
+    buf_fini(&b);
+    buf_fini(&reply);
+    return rev;
+}
+
+static void lag_open(int64_t from)
+{
+    static const struct gcall_ops call_ops = {lag_message, lag_end};
+    struct buf create = BUF_INIT, request = BUF_INIT;
+    pb_add_bytes(&create, 1, SLICE_LIT("bench/"));
+    pb_add_bytes(&create, 2, SLICE_LIT("bench0"));
+    pb_add_int(&create, 3, from);
+    pb_add_message(&request, 1, buf_slice(&create));
+    bench.lag_call = gcall_start(bench.lagger, ops[OP_WATCH].path, buf_slice(&request), false, NULL, &call_ops, NULL);
+    buf_fini(&create);
+    buf_fini(&request);
+}
+
 /* --- the server's side, from /proc ------------------------------------------------------------ */
 
 static double cpu_seconds(void)
@@ -223,14 +282,15 @@ static double percentile(double p)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: trine-bench --port P --op OP [--pids 1,2] [--conns N] [--streams N] [--keys N] [--value BYTES] [--seconds S]\n");
+    fprintf(stderr, "usage: trine-bench --port P --op OP [--pids 1,2] [--conns N] [--streams N] [--keys N] [--value BYTES] [--seconds S] "
+                    "[--lag REVISIONS]\n");
     exit(2);
 }
 
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {{"port", 1, 0, 'p'}, {"op", 1, 0, 'o'}, {"pids", 1, 0, 'i'}, {"conns", 1, 0, 'c'},
-        {"streams", 1, 0, 's'}, {"keys", 1, 0, 'k'}, {"value", 1, 0, 'v'}, {"seconds", 1, 0, 't'}, {0, 0, 0, 0}};
+        {"streams", 1, 0, 's'}, {"keys", 1, 0, 'k'}, {"value", 1, 0, 'v'}, {"seconds", 1, 0, 't'}, {"lag", 1, 0, 'l'}, {0, 0, 0, 0}};
     bench.conns = 100, bench.streams = 10, bench.keys = 100000, bench.value_bytes = 256, bench.seconds = 5;
     const char *op = NULL;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -242,6 +302,7 @@ static void parse(int argc, char **argv)
         case 'k': bench.keys = strtoull(optarg, NULL, 10); break;
         case 'v': bench.value_bytes = strtoull(optarg, NULL, 10); break;
         case 't': bench.seconds = atof(optarg); break;
+        case 'l': bench.lag = strtoull(optarg, NULL, 10); break;
         case 'i':
             for (char *p = strtok(optarg, ","); p && bench.pid_count < PIDS_MAX; p = strtok(NULL, ","))
                 bench.pids[bench.pid_count++] = atol(p);
@@ -266,6 +327,11 @@ static void poll_once(int epoll, struct gclient **clients, int ms)
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
             gclient_readable(c);
         gclient_flush(c);
+        if (gclient_lost(c)) {
+            epoll_ctl(epoll, EPOLL_CTL_DEL, gclient_fd(c), NULL);
+            bench.lost++;
+            continue;
+        }
         struct epoll_event ev = {.events = EPOLLIN | (gclient_wants_write(c) ? (uint32_t)EPOLLOUT : 0u), .data = events[i].data};
         epoll_ctl(epoll, EPOLL_CTL_MOD, gclient_fd(c), &ev);
     }
@@ -278,6 +344,8 @@ static void report(double elapsed, double cpu, uint64_t operations)
                           (json_int_t)bench.errors, "seconds", elapsed, "per_second", (double)operations / elapsed, "p50_us", percentile(0.5),
                           "p99_us", percentile(0.99), "max_us", percentile(1), "cpu_us_per_op", operations ? cpu * 1e6 / (double)operations : 0,
                           "rss_kb", (json_int_t)rss_kb());
+    if (bench.lag)
+        json_object_set_new(j, "lag_events", json_integer((json_int_t)bench.lag_events));
     if (bench.errors)
         json_object_set_new(j, "first_error", json_string(bench.first_error));
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
@@ -312,8 +380,14 @@ int main(int argc, char **argv)
     if (bench.op == OP_WATCH) {
         for (size_t i = 0; i < worker_count; i++)
             watcher_open(workers[i].client);
-        while (bench.watchers < worker_count && !bench.errors)
+        while (bench.watchers < worker_count && !bench.errors && bench.lost < bench.conns)
             poll_once(epoll, clients, 100);
+    }
+    int64_t lag_from = 1;
+    if (bench.lag) {
+        bench.lagger = gclient_connect("127.0.0.1", bench.port);
+        must(bench.lagger != NULL);
+        lag_from = MAX(current_rev(bench.lagger) - (int64_t)bench.lag, 2);
     }
     double cpu = cpu_seconds();
     uint64_t start = clock_now_us(), end = start + (uint64_t)(bench.seconds * 1e6);
@@ -336,8 +410,15 @@ int main(int argc, char **argv)
     } else {
         for (size_t i = 0; i < worker_count; i++)
             worker_next(&workers[i]);
-        while (all ? bench.open > 0 : clock_now_us() < end)
-            poll_once(epoll, clients, 50);
+        while (bench.lost < bench.conns && (all ? bench.open > 0 : clock_now_us() < end)) {
+            poll_once(epoll, clients, bench.lag ? 1 : 50);
+            if (!bench.lag)
+                continue;
+            if (!bench.lag_call)
+                lag_open(lag_from);
+            gclient_flush(bench.lagger);
+            gclient_readable(bench.lagger);
+        }
     }
     double elapsed = (double)(clock_now_us() - start) / 1e6;
     cpu = cpu_seconds() - cpu;
@@ -345,5 +426,6 @@ int main(int argc, char **argv)
     report(elapsed, cpu, bench.done);
     for (int i = 0; i < bench.conns; i++)
         gclient_free(clients[i]);
+    gclient_free(bench.lagger);
     return bench.errors ? 1 : 0;
 }

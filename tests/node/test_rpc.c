@@ -254,7 +254,7 @@ static void transactions(void)
     struct api_compare is_old = {.target = API_VALUE, .key = SLICE_LIT("n"), .value = SLICE_LIT("old")};
     struct api_request_op then = {.op = API_OP_PUT, .put = {.key = SLICE_LIT("n2"), .value = SLICE_LIT("then")}};
     struct api_request_op otherwise = {.op = API_OP_PUT, .put = {.key = SLICE_LIT("n2"), .value = SLICE_LIT("else")}};
-    struct api_txn inner = {&is_old, 1, &then, 1, &otherwise, 1};
+    struct api_txn inner = {.compares = &is_old, .compare_count = 1, .success = &then, .success_count = 1, .failure = &otherwise, .failure_count = 1};
     struct api_request_op ops[3] = {{.op = API_OP_PUT, .put = {.key = SLICE_LIT("n"), .value = SLICE_LIT("new")}},
                                     {.op = API_OP_TXN, .txn = &inner},
                                     {.op = API_OP_RANGE, .range = {.key = SLICE_LIT("n2")}}};
