@@ -6,10 +6,8 @@
  * are not durable yet are read from memory (`pending`), the others from their file. */
 #include "raftd/wal_impl.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/err.h"
 #include "common/log.h"
@@ -25,7 +23,9 @@ struct wal *wal_alloc(const struct wal_conf *conf)
 
     must(conf->segment_bytes > 0 && conf->segment_bytes % 4096 == 0);
     w->dir = xstrdup(conf->dir);
-    w->dirfd = open(conf->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    w->disk = conf->disk ? conf->disk : &disk_real;
+    w->threadless = conf->threadless;
+    w->dirfd = w->disk->open_dir(conf->dir);
     if (w->dirfd < 0)
         fatal("wal: open of %s", conf->dir);
     w->segment_bytes = conf->segment_bytes;
@@ -38,6 +38,8 @@ struct wal *wal_alloc(const struct wal_conf *conf)
 void wal_start_threads(struct wal *w)
 {
     w->writer = wal_writer_new(&(struct wal_writer_conf){
+        .disk = w->disk,
+        .threadless = w->threadless,
         .dirfd = w->dirfd,
         .segment_bytes = w->segment_bytes,
         .no_fsync = w->no_fsync,
@@ -49,7 +51,7 @@ void wal_start_threads(struct wal *w)
 void wal_release(struct wal *w)
 {
     for (size_t i = 0; i < w->segment_count; i++)
-        close(w->segments[i].fd);
+        w->disk->close(w->segments[i].fd);
     /* What was gathered and never submitted. */
     for (size_t i = 0; i < w->op_count; i++) {
         struct wal_op *op = &w->ops[w->op_head + i];
@@ -59,9 +61,11 @@ void wal_release(struct wal *w)
         else if (op->kind == WAL_OP_DROP)
             free(op->drop.members);
     }
+    for (size_t i = 0; i < w->job_entry_count; i++)
+        entry_unref(w->job_entries[i]);
     for (size_t i = 0; i < w->pending_count; i++)
         entry_unref(w->pending[w->pending_head + i]);
-    close(w->dirfd);
+    w->disk->close(w->dirfd);
     free(w->segments);
     wal_index_fini(&w->index);
     free(w->ops);
@@ -119,6 +123,13 @@ struct wal *wal_create(const struct wal_conf *conf, const struct wal_found *foun
 void wal_close(struct wal *w)
 {
     wal_flush(w);
+    wal_writer_free(w->writer);
+    wal_release(w);
+}
+
+void wal_abandon(struct wal *w)
+{
+    must(w->threadless);
     wal_writer_free(w->writer);
     wal_release(w);
 }
@@ -215,7 +226,7 @@ static void segments_retire(struct wal *w)
     size_t gone = 0;
 
     while (gone + 1 < w->segment_count && w->segments[gone + 1].first <= w->laid.first) {
-        close(w->segments[gone].fd);
+        w->disk->close(w->segments[gone].fd);
         wal_writer_retire(w->writer, w->segments[gone].number);
         gone++;
     }
@@ -267,6 +278,12 @@ uint64_t wal_poll(struct wal *w)
         wal_job_start(w);
     }
     return w->ticket_durable;
+}
+
+bool wal_work(struct wal *w)
+{
+    must(w->threadless);
+    return wal_writer_work(w->writer);
 }
 
 bool wal_is_idle(const struct wal *w)

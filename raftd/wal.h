@@ -18,6 +18,7 @@
 #include "common/buf.h"
 #include "raftd/entry.h"
 
+struct disk;
 struct wal;
 struct histogram;
 
@@ -25,6 +26,8 @@ struct wal_conf {
     const char *dir;        /* exists; copied */
     uint64_t segment_bytes; /* multiple of 4096 */
     bool no_fsync;
+    const struct disk *disk; /* NULL: the real one */
+    bool threadless;         /* nothing is written but in wal_work and wal_flush: for the simulator */
     /* Called on the writer's thread when a batch is durable: wake the loop, which calls wal_poll. May be NULL. */
     void (*notify)(void *arg);
     void *arg;
@@ -43,7 +46,7 @@ struct wal_found {
     size_t segment_count;
 };
 
-/* Is there a log in dir? */
+/* Is there a log in dir (of the real disk)? */
 bool wal_exists(const char *dir);
 /* Makes a new log; fatal() if that fails. found: ids, term 0, members and members_at. */
 struct wal *wal_create(const struct wal_conf *conf, const struct wal_found *found);
@@ -67,7 +70,11 @@ void wal_drop(struct wal *w, uint64_t below, struct slice members, uint64_t at);
 uint64_t wal_submit(struct wal *w, uint64_t commit);
 /* Takes note of finished batches and starts the next. Returns the highest ticket that is durable. */
 uint64_t wal_poll(struct wal *w);
+/* Threadless: the next step of what the threads would do. A batch takes two, its write and its sync. False: none. */
+bool wal_work(struct wal *w);
 bool wal_is_idle(const struct wal *w); /* nothing gathered, nothing on its way (as of the last poll) */
+/* Closes without a flush, as a crash would (threadless only). */
+void wal_abandon(struct wal *w);
 /* Blocks until all that was submitted is durable (orderly end, tests). */
 void wal_flush(struct wal *w);
 

@@ -2,6 +2,7 @@
 #ifndef RAFTD_WAL_IMPL_H
 #define RAFTD_WAL_IMPL_H
 
+#include "raftd/disk.h"
 #include "raftd/wal.h"
 #include "raftd/wal_format.h"
 #include "raftd/wal_index.h"
@@ -60,7 +61,8 @@ struct wal {
     char *dir;
     int dirfd;
     uint64_t segment_bytes;
-    bool no_fsync;
+    bool no_fsync, threadless;
+    const struct disk *disk;
     void (*notify)(void *arg);
     void *notify_arg;
 

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <unistd.h>
 
 #include "common/crc32c.h"
 #include "common/log.h"
@@ -85,7 +84,7 @@ static size_t run_read(struct wal *w, uint64_t from, size_t count_max, size_t by
     buf_reset(&w->read_buf);
     buf_reserve(&w->read_buf, span);
     while (got < span) {
-        ssize_t n = pread(seg->fd, w->read_buf.data + got, span - got, (off_t)((uint64_t)first->place * 8 + got));
+        ssize_t n = w->disk->pread(seg->fd, w->read_buf.data + got, span - got, (off_t)((uint64_t)first->place * 8 + got));
 
         if (n < 0 && errno == EINTR)
             continue;

@@ -5,15 +5,12 @@
  * fit is damage: refused, with file, offset, and the entry. Never cut, because what lies behind was acknowledged. */
 #include "raftd/wal_impl.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/err.h"
 #include "common/log.h"
@@ -45,36 +42,41 @@ static int number_cmp(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Numbers of the segments in dir, sorted. Given: free(). -1 if dir cannot be read. */
-static ssize_t segments_list(const char *dir, uint64_t **numbers)
+struct numbers {
+    uint64_t *list;
+    size_t count, cap;
+};
+
+static void name_cb(void *arg, const char *name)
 {
-    DIR *d = opendir(dir);
-    size_t count = 0, cap = 0;
+    struct numbers *n = arg;
+    uint64_t number;
 
-    *numbers = NULL;
-    if (!d)
-        return -1;
-    for (struct dirent *e = readdir(d); e; e = readdir(d)) {
-        uint64_t number;
-
-        if (!name_is_segment(e->d_name, &number))
-            continue;
-        if (count == cap) {
-            cap = cap ? cap * 2 : 16;
-            *numbers = xrealloc(*numbers, cap * sizeof(**numbers));
-        }
-        (*numbers)[count++] = number;
+    if (!name_is_segment(name, &number))
+        return;
+    if (n->count == n->cap) {
+        n->cap = n->cap ? n->cap * 2 : 16;
+        n->list = xrealloc(n->list, n->cap * sizeof(*n->list));
     }
-    closedir(d);
-    if (count > 1)
-        qsort(*numbers, count, sizeof(**numbers), number_cmp);
-    return (ssize_t)count;
+    n->list[n->count++] = number;
+}
+
+/* Numbers of the segments in dir, sorted. Given: free(). -1 if dir cannot be read. */
+static ssize_t segments_list(const struct disk *disk, const char *dir, uint64_t **numbers)
+{
+    struct numbers found = {0};
+    int err = disk->list(dir, name_cb, &found);
+
+    if (found.count > 1)
+        qsort(found.list, found.count, sizeof(*found.list), number_cmp);
+    *numbers = found.list;
+    return err ? -1 : (ssize_t)found.count;
 }
 
 bool wal_exists(const char *dir)
 {
     uint64_t *numbers;
-    ssize_t count = segments_list(dir, &numbers);
+    ssize_t count = segments_list(&disk_real, dir, &numbers);
 
     free(numbers);
     return count > 0;
@@ -177,26 +179,25 @@ static int record_recover_cb(void *arg, const struct wal_record *r, uint64_t off
 /* --- files -------------------------------------------------------------------------------------- */
 
 /* The whole file, from the disk. Given: free(). NULL with a reason. */
-static uint8_t *segment_read(int fd, size_t *size, struct buf *why)
+static uint8_t *segment_read(const struct disk *disk, int fd, size_t *size, struct buf *why)
 {
-    struct stat st;
+    uint64_t found;
     size_t got = 0;
 
-    if (fstat(fd, &st) != 0 || (uint64_t)st.st_size > SEGMENT_BYTES_MAX) {
+    if (disk->size(fd, &found) != 0 || found > SEGMENT_BYTES_MAX) {
         buf_add_str(why, "cannot be read: not a log segment's size");
         return NULL;
     }
     /* Dirty pages are not dropped by the advice: write them first, then forget them. */
-    if (fdatasync(fd) != 0) {
+    if (disk->fdatasync(fd) != 0) {
         buf_printf(why, "cannot be synced: %s", strerror(errno));
         return NULL;
     }
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    *size = (size_t)st.st_size;
+    disk->forget(fd);
+    *size = (size_t)found;
     uint8_t *bytes = xmalloc(*size + 1);
     while (got < *size) {
-        ssize_t n = pread(fd, bytes + got, *size - got, (off_t)got);
+        ssize_t n = disk->pread(fd, bytes + got, *size - got, (off_t)got);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -219,12 +220,12 @@ static uint64_t tail_cut(struct wal *w, struct wal_segment *seg, const uint8_t *
     while (used > end && bytes[used - 1] == 0)
         used--;
     if (used > end)
-        wal_pwrite_zeros(seg->fd, end, used, name);
+        wal_pwrite_zeros(w->disk, seg->fd, end, used, name);
     if (size < w->segment_bytes)
-        wal_pwrite_zeros(seg->fd, size, w->segment_bytes, name);
+        wal_pwrite_zeros(w->disk, seg->fd, size, w->segment_bytes, name);
     seg->size = MAX((uint64_t)size, w->segment_bytes);
     if (used > end || size < w->segment_bytes)
-        wal_sync_fd(seg->fd, w->no_fsync, name);
+        wal_sync_fd(w->disk, seg->fd, w->no_fsync, name);
     return used - end;
 }
 
@@ -239,13 +240,13 @@ static int segment_recover(struct recovery *rec, struct wal_scan *scan, uint64_t
     wal_segment_name(name, number);
     buf_printf(why, "%s/%s: ", w->dir, name);
     reason = why->len;
-    int fd = openat(w->dirfd, name, O_RDWR | O_CLOEXEC);
+    int fd = w->disk->open(w->dirfd, name, O_RDWR);
     if (fd < 0) {
         buf_printf(why, "cannot be opened: %s", strerror(errno));
         return E_IO;
     }
     struct wal_segment *seg = wal_segment_add(w, number, 0, 0, fd);
-    uint8_t *bytes = segment_read(fd, &size, why);
+    uint8_t *bytes = segment_read(w->disk, fd, &size, why);
     if (!bytes)
         return E_IO;
     seg->size = size;
@@ -307,7 +308,7 @@ struct wal *wal_open(const struct wal_conf *conf, struct wal_found *found, struc
     struct recovery rec = {.w = w};
     struct wal_scan scan = {0};
     uint64_t *numbers;
-    ssize_t count = segments_list(conf->dir, &numbers);
+    ssize_t count = segments_list(w->disk, conf->dir, &numbers);
 
     memset(found, 0, sizeof(*found));
     wal_index_init(&w->index, 1);
@@ -326,7 +327,7 @@ struct wal *wal_open(const struct wal_conf *conf, struct wal_found *found, struc
 
         wal_segment_name(name, numbers[i]);
         log_info("wal: %s was dropped before, removed", name);
-        if (unlinkat(w->dirfd, name, 0) != 0)
+        if (w->disk->unlink(w->dirfd, name) != 0)
             fatal("wal: removal of %s", name);
     }
     free(numbers);

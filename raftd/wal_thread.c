@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -42,6 +41,7 @@ struct wal_writer {
     pthread_cond_t prepare; /* to the preparer: something wanted, or stop */
     pthread_cond_t done;    /* from both */
     struct wal_job *job;    /* NULL: none */
+    bool job_written;       /* threadless: what is left is its sync */
     bool job_done;
     bool stop;
     bool want_spare, have_spare, have_reserve;
@@ -58,26 +58,27 @@ void wal_segment_name(char name[WAL_NAME_BYTES], uint64_t number)
     snprintf(name, WAL_NAME_BYTES, "%016" PRIx64 ".wal", number);
 }
 
-void wal_sync_fd(int fd, bool no_fsync, const char *name)
+void wal_sync_fd(const struct disk *disk, int fd, bool no_fsync, const char *name)
 {
-    if (!no_fsync && fdatasync(fd) != 0)
+    if (!no_fsync && disk->fdatasync(fd) != 0)
         fatal("wal: fdatasync of %s", name);
 }
 
 static void dir_sync(const struct wal_writer *wr)
 {
-    if (!wr->conf.no_fsync && fsync(wr->conf.dirfd) != 0)
+    if (!wr->conf.no_fsync && wr->conf.disk->sync_dir(wr->conf.dirfd) != 0)
         fatal("wal: fsync of the directory");
 }
 
 /* 0 or errno. */
-static int zeros_write(int fd, uint64_t from, uint64_t to, bool sync)
+static int zeros_write(const struct disk *disk, int fd, uint64_t from, uint64_t to, bool sync)
 {
     void *zeros = xcalloc(1, ZERO_PIECE);
     int err = 0;
 
     while (from < to && !err) {
-        ssize_t n = pwrite(fd, zeros, (size_t)MIN(to - from, (uint64_t)ZERO_PIECE), (off_t)from);
+        struct iovec iov = {zeros, (size_t)MIN(to - from, (uint64_t)ZERO_PIECE)};
+        ssize_t n = disk->pwritev(fd, &iov, 1, (off_t)from);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -85,16 +86,16 @@ static int zeros_write(int fd, uint64_t from, uint64_t to, bool sync)
             err = n < 0 ? errno : EIO;
         else
             from += (uint64_t)n;
-        if (!err && sync && fdatasync(fd) != 0)
+        if (!err && sync && disk->fdatasync(fd) != 0)
             err = errno;
     }
     free(zeros);
     return err;
 }
 
-void wal_pwrite_zeros(int fd, uint64_t from, uint64_t to, const char *name)
+void wal_pwrite_zeros(const struct disk *disk, int fd, uint64_t from, uint64_t to, const char *name)
 {
-    errno = zeros_write(fd, from, to, false);
+    errno = zeros_write(disk, fd, from, to, false);
     if (errno)
         fatal("wal: write of %s", name);
 }
@@ -109,7 +110,8 @@ static bool is_full(int err)
 /* Makes tmp a file of segment_bytes and gives it its name. False: no space. */
 static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, bool zeroed)
 {
-    int fd = openat(wr->conf.dirfd, tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const struct disk *disk = wr->conf.disk;
+    int fd = disk->open(wr->conf.dirfd, tmp, O_RDWR | O_CREAT);
     int err;
 
     if (fd < 0) {
@@ -118,22 +120,22 @@ static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, 
         fatal("wal: open of %s", tmp);
     }
     /* Allocation tells about a full disk before 64 MiB were written. Where it is not supported, writing tells. */
-    err = posix_fallocate(fd, 0, (off_t)wr->conf.segment_bytes);
+    err = disk->allocate(fd, wr->conf.segment_bytes);
     if (err == EOPNOTSUPP || err == EINVAL)
-        err = zeros_write(fd, 0, wr->conf.segment_bytes, false);
+        err = zeros_write(disk, fd, 0, wr->conf.segment_bytes, false);
     if (!err && zeroed)
-        err = zeros_write(fd, 0, wr->conf.segment_bytes, !wr->conf.no_fsync);
-    if (!err && ftruncate(fd, (off_t)wr->conf.segment_bytes) != 0)
+        err = zeros_write(disk, fd, 0, wr->conf.segment_bytes, !wr->conf.no_fsync);
+    if (!err && disk->truncate(fd, wr->conf.segment_bytes) != 0)
         err = errno;
     if (is_full(err)) {
-        unlinkat(wr->conf.dirfd, tmp, 0);
-        close(fd);
+        disk->unlink(wr->conf.dirfd, tmp);
+        disk->close(fd);
         return false;
     }
     errno = err;
-    if (err || (!wr->conf.no_fsync && fsync(fd) != 0) || renameat(wr->conf.dirfd, tmp, wr->conf.dirfd, name) != 0)
+    if (err || (!wr->conf.no_fsync && disk->fsync(fd) != 0) || disk->rename(wr->conf.dirfd, tmp, name) != 0)
         fatal("wal: making %s", name);
-    close(fd);
+    disk->close(fd);
     dir_sync(wr);
     return true;
 }
@@ -141,10 +143,11 @@ static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, 
 /* A retired segment becomes the raw material of the spare, which costs no new blocks; or it goes. */
 static void segment_retire(struct wal_writer *wr, uint64_t number, bool reuse)
 {
+    const struct disk *disk = wr->conf.disk;
     char name[WAL_NAME_BYTES];
 
     wal_segment_name(name, number);
-    if (reuse ? renameat(wr->conf.dirfd, name, wr->conf.dirfd, SPARE_TMP) : unlinkat(wr->conf.dirfd, name, 0))
+    if (reuse ? disk->rename(wr->conf.dirfd, name, SPARE_TMP) : disk->unlink(wr->conf.dirfd, name))
         fatal("wal: removal of %s", name);
     /* In order, and each one known to be gone before the next: what is left never has a gap. */
     dir_sync(wr);
@@ -161,6 +164,47 @@ static void no_space_set(struct wal_writer *wr, bool full)
         log_info("wal: there is space again");
 }
 
+enum prepared { PREPARED_NOTHING, PREPARED_SOMETHING, PREPARED_DISK_FULL };
+
+/* Removes or reuses the oldest retired segment. Called with the lock, which it lets go meanwhile. */
+static void prepare_retired(struct wal_writer *wr, bool full)
+{
+    uint64_t number = wr->retired[0];
+    bool reuse = !wr->have_spare && !full;
+
+    memmove(wr->retired, wr->retired + 1, --wr->retired_count * sizeof(number));
+    wr->want_spare |= reuse;
+    pthread_mutex_unlock(&wr->lock);
+    segment_retire(wr, number, reuse);
+    pthread_mutex_lock(&wr->lock);
+    pthread_cond_broadcast(&wr->done);
+}
+
+/* One thing that is wanted, in order of need. Called with the lock. full: the last attempt found no space. */
+static enum prepared prepare_one(struct wal_writer *wr, bool full)
+{
+    if (wr->retired_count > 0) {
+        prepare_retired(wr, full);
+        return PREPARED_SOMETHING;
+    }
+    bool reserve = !wr->have_reserve, spare = wr->want_spare && !wr->have_spare;
+    if (!reserve && !spare)
+        return PREPARED_NOTHING;
+    if (full)
+        return PREPARED_DISK_FULL;
+    pthread_mutex_unlock(&wr->lock);
+    bool made = reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false) : file_make(wr, SPARE_TMP, SPARE_NAME, true);
+    pthread_mutex_lock(&wr->lock);
+    if (made && reserve)
+        wr->have_reserve = true;
+    else if (made)
+        wr->have_spare = true;
+    if (!made || (wr->have_reserve && (wr->have_spare || !wr->want_spare)))
+        no_space_set(wr, !made);
+    pthread_cond_broadcast(&wr->done);
+    return made ? PREPARED_SOMETHING : PREPARED_DISK_FULL;
+}
+
 static void *preparer_run(void *arg)
 {
     struct wal_writer *wr = arg;
@@ -168,22 +212,12 @@ static void *preparer_run(void *arg)
 
     pthread_mutex_lock(&wr->lock);
     while (!wr->stop) {
-        if (wr->retired_count > 0) {
-            uint64_t number = wr->retired[0];
+        enum prepared did = prepare_one(wr, full);
 
-            memmove(wr->retired, wr->retired + 1, --wr->retired_count * sizeof(number));
-            bool reuse = !wr->have_spare && !full;
-            wr->want_spare |= reuse;
-            pthread_mutex_unlock(&wr->lock);
-            segment_retire(wr, number, reuse);
-            pthread_mutex_lock(&wr->lock);
-            pthread_cond_broadcast(&wr->done);
+        if (did == PREPARED_NOTHING) {
             full = false;
-            if (!reuse)
-                continue;
-        }
-        bool reserve = !wr->have_reserve, spare = wr->want_spare && !wr->have_spare;
-        if (full) {
+            pthread_cond_wait(&wr->prepare, &wr->lock);
+        } else if (did == PREPARED_DISK_FULL && full) {
             /* A failed attempt: wait, unless a retired segment gives room earlier. */
             struct timespec until;
 
@@ -191,24 +225,9 @@ static void *preparer_run(void *arg)
             until.tv_sec += NO_SPACE_RETRY_S;
             full = false;
             pthread_cond_timedwait(&wr->prepare, &wr->lock, &until);
-            continue;
+        } else {
+            full = did == PREPARED_DISK_FULL;
         }
-        if (!reserve && !spare) {
-            pthread_cond_wait(&wr->prepare, &wr->lock);
-            continue;
-        }
-        pthread_mutex_unlock(&wr->lock);
-        bool made =
-            reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false) : file_make(wr, SPARE_TMP, SPARE_NAME, true);
-        pthread_mutex_lock(&wr->lock);
-        if (made && reserve)
-            wr->have_reserve = true;
-        else if (made)
-            wr->have_spare = true;
-        full = !made;
-        if (full || (wr->have_reserve && (wr->have_spare || !wr->want_spare)))
-            no_space_set(wr, full);
-        pthread_cond_broadcast(&wr->done);
     }
     pthread_mutex_unlock(&wr->lock);
     return NULL;
@@ -233,6 +252,8 @@ static const char *segment_take(struct wal_writer *wr)
                 fatalx("wal: no space left on device, and the reserved segment is used up");
             wr->have_reserve = false;
             name = RESERVE_NAME;
+        } else if (wr->conf.threadless) {
+            prepare_one(wr, false);
         } else {
             pthread_cond_wait(&wr->done, &wr->lock);
         }
@@ -247,7 +268,7 @@ static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t
     size_t pos = 0;
 
     while (pos < count) {
-        ssize_t n = pwritev(fd, iov + pos, (int)MIN(count - pos, (size_t)IOV_MAX), (off_t)offset);
+        ssize_t n = wr->conf.disk->pwritev(fd, iov + pos, (int)MIN(count - pos, (size_t)IOV_MAX), (off_t)offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -269,36 +290,53 @@ static void segment_roll(struct wal_writer *wr, struct wal_job *job)
 {
     char name[WAL_NAME_BYTES];
     const char *from = segment_take(wr);
-    int fd = openat(wr->conf.dirfd, from, O_RDWR | O_CLOEXEC);
+    const struct disk *disk = wr->conf.disk;
+    int fd = disk->open(wr->conf.dirfd, from, O_RDWR);
     struct iovec head = {job->head.data, job->head.len};
 
     if (fd < 0)
         fatal("wal: open of %s", from);
     wal_segment_name(name, job->number);
     if (job->size > wr->conf.segment_bytes)
-        wal_pwrite_zeros(fd, wr->conf.segment_bytes, job->size, name);
+        wal_pwrite_zeros(disk, fd, wr->conf.segment_bytes, job->size, name);
     all_written(wr, fd, &head, 1, 0);
-    wal_sync_fd(fd, wr->conf.no_fsync, name);
-    if (renameat(wr->conf.dirfd, from, wr->conf.dirfd, name) != 0)
+    wal_sync_fd(disk, fd, wr->conf.no_fsync, name);
+    if (disk->rename(wr->conf.dirfd, from, name) != 0)
         fatal("wal: rename of %s to %s", from, name);
     dir_sync(wr);
     job->fd = fd;
     log_debug("wal: segment %" PRIx64 " begins", job->number);
 }
 
-static void job_run(struct wal_writer *wr, struct wal_job *job)
+static void job_write(struct wal_writer *wr, struct wal_job *job)
 {
     if (job->roll)
         segment_roll(wr, job);
 
     uint64_t start = clock_now_us();
     all_written(wr, job->fd, job->iov, job->iov_count, job->offset);
-    uint64_t written = clock_now_us();
-    histogram_observe_us(&wr->write_us, written - start);
-    if (!wr->conf.no_fsync) {
-        wal_sync_fd(job->fd, false, "the log");
-        histogram_observe_us(&wr->sync_us, clock_now_us() - written);
+    histogram_observe_us(&wr->write_us, clock_now_us() - start);
+}
+
+static void job_sync(struct wal_writer *wr, struct wal_job *job)
+{
+    uint64_t start = clock_now_us();
+
+    if (wr->conf.no_fsync)
+        return;
+    wal_sync_fd(wr->conf.disk, job->fd, false, "the log");
+    histogram_observe_us(&wr->sync_us, clock_now_us() - start);
+}
+
+/* Called with the lock. */
+static void job_end(struct wal_writer *wr, const struct wal_job *job)
+{
+    wr->job_done = true;
+    if (job->offset + job->bytes > job->size / 2 && !wr->have_spare && !wr->want_spare) {
+        wr->want_spare = true;
+        pthread_cond_signal(&wr->prepare);
     }
+    pthread_cond_broadcast(&wr->done);
 }
 
 static void *writer_run(void *arg)
@@ -311,14 +349,10 @@ static void *writer_run(void *arg)
             struct wal_job *job = wr->job;
 
             pthread_mutex_unlock(&wr->lock);
-            job_run(wr, job);
+            job_write(wr, job);
+            job_sync(wr, job);
             pthread_mutex_lock(&wr->lock);
-            wr->job_done = true;
-            if (job->offset + job->bytes > job->size / 2 && !wr->have_spare && !wr->want_spare) {
-                wr->want_spare = true;
-                pthread_cond_signal(&wr->prepare);
-            }
-            pthread_cond_broadcast(&wr->done);
+            job_end(wr, job);
             if (wr->conf.notify) {
                 pthread_mutex_unlock(&wr->lock);
                 wr->conf.notify(wr->conf.arg);
@@ -345,14 +379,16 @@ struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf)
     /* etcd's buckets of etcd_disk_wal_fsync_duration_seconds. */
     histogram_init(&wr->sync_us, 1000, 14);
     histogram_init(&wr->write_us, 1000, 14);
-    unlinkat(conf->dirfd, SPARE_NAME, 0);
-    unlinkat(conf->dirfd, SPARE_TMP, 0);
-    unlinkat(conf->dirfd, RESERVE_TMP, 0);
-    wr->have_reserve = faccessat(conf->dirfd, RESERVE_NAME, F_OK, 0) == 0;
+    conf->disk->unlink(conf->dirfd, SPARE_NAME);
+    conf->disk->unlink(conf->dirfd, SPARE_TMP);
+    conf->disk->unlink(conf->dirfd, RESERVE_TMP);
+    wr->have_reserve = conf->disk->exists(conf->dirfd, RESERVE_NAME);
     pthread_mutex_init(&wr->lock, NULL);
     pthread_cond_init(&wr->work, NULL);
     pthread_cond_init(&wr->prepare, NULL);
     pthread_cond_init(&wr->done, NULL);
+    if (conf->threadless)
+        return wr;
     /* Signals belong to the loop's thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -365,14 +401,16 @@ struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf)
 
 void wal_writer_free(struct wal_writer *wr)
 {
-    pthread_mutex_lock(&wr->lock);
-    must(!wr->job);
-    wr->stop = true;
-    pthread_cond_broadcast(&wr->work);
-    pthread_cond_broadcast(&wr->prepare);
-    pthread_mutex_unlock(&wr->lock);
-    pthread_join(wr->writer, NULL);
-    pthread_join(wr->preparer, NULL);
+    if (!wr->conf.threadless) {
+        pthread_mutex_lock(&wr->lock);
+        must(!wr->job);
+        wr->stop = true;
+        pthread_cond_broadcast(&wr->work);
+        pthread_cond_broadcast(&wr->prepare);
+        pthread_mutex_unlock(&wr->lock);
+        pthread_join(wr->writer, NULL);
+        pthread_join(wr->preparer, NULL);
+    }
     pthread_cond_destroy(&wr->work);
     pthread_cond_destroy(&wr->prepare);
     pthread_cond_destroy(&wr->done);
@@ -385,7 +423,7 @@ void wal_writer_start(struct wal_writer *wr, struct wal_job *job)
     pthread_mutex_lock(&wr->lock);
     must(!wr->job);
     wr->job = job;
-    wr->job_done = false;
+    wr->job_written = wr->job_done = false;
     pthread_cond_signal(&wr->work);
     pthread_mutex_unlock(&wr->lock);
 }
@@ -400,8 +438,33 @@ bool wal_writer_done(struct wal_writer *wr)
     return done;
 }
 
+bool wal_writer_work(struct wal_writer *wr)
+{
+    bool did = true;
+
+    pthread_mutex_lock(&wr->lock);
+    if (!wr->job || wr->job_done) {
+        did = prepare_one(wr, false) == PREPARED_SOMETHING;
+    } else if (!wr->job_written) {
+        struct wal_job *job = wr->job;
+
+        /* A roll may call for the preparer, which takes the lock. */
+        pthread_mutex_unlock(&wr->lock);
+        job_write(wr, job);
+        pthread_mutex_lock(&wr->lock);
+        wr->job_written = true;
+    } else {
+        job_sync(wr, wr->job);
+        job_end(wr, wr->job);
+    }
+    pthread_mutex_unlock(&wr->lock);
+    return did;
+}
+
 void wal_writer_wait(struct wal_writer *wr)
 {
+    while (wr->conf.threadless && wr->job && !wr->job_done)
+        wal_writer_work(wr);
     pthread_mutex_lock(&wr->lock);
     while (wr->job && !wr->job_done)
         pthread_cond_wait(&wr->done, &wr->lock);

@@ -12,6 +12,7 @@
 
 #include "common/base.h"
 #include "common/buf.h"
+#include "raftd/disk.h"
 
 struct wal_writer;
 struct histogram;
@@ -30,6 +31,8 @@ struct wal_job {
 };
 
 struct wal_writer_conf {
+    const struct disk *disk;
+    bool threadless; /* no threads: wal_writer_work and _wait do what they would */
     int dirfd;
     uint64_t segment_bytes;
     bool no_fsync;
@@ -38,9 +41,11 @@ struct wal_writer_conf {
 };
 
 struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf);
-void wal_writer_free(struct wal_writer *wr); /* only when no job is on its way */
+void wal_writer_free(struct wal_writer *wr); /* threads: only when no job is on its way */
 void wal_writer_start(struct wal_writer *wr, struct wal_job *job);
 bool wal_writer_done(struct wal_writer *wr); /* the started job is durable */
+/* Threadless: the next step (a batch has two: write, sync), then the preparer's wants. False: nothing to do. */
+bool wal_writer_work(struct wal_writer *wr);
 void wal_writer_wait(struct wal_writer *wr); /* until it is */
 /* Segment `number` is not needed any more: reuse or remove its file, in order of the calls. */
 void wal_writer_retire(struct wal_writer *wr, uint64_t number);
@@ -52,7 +57,8 @@ uint64_t wal_writer_bytes(const struct wal_writer *wr);
 /* Shared with wal_recover.c. */
 #define WAL_NAME_BYTES 24
 void wal_segment_name(char name[WAL_NAME_BYTES], uint64_t number);
-void wal_pwrite_zeros(int fd, uint64_t from, uint64_t to, const char *name); /* fatal() on failure */
-void wal_sync_fd(int fd, bool no_fsync, const char *name);                   /* fatal() on failure */
+/* Both fatal() on failure. */
+void wal_pwrite_zeros(const struct disk *disk, int fd, uint64_t from, uint64_t to, const char *name);
+void wal_sync_fd(const struct disk *disk, int fd, bool no_fsync, const char *name);
 
 #endif
