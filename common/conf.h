@@ -30,6 +30,9 @@
     X(STR, initial_cluster, "initial-cluster", "", 0, 0, "members at the first start, n1=url,n2=url; default NAME=initial-advertise-peer-urls") \
     X(STR, initial_cluster_token, "initial-cluster-token", "etcd-cluster", 0, 0, "keeps clusters with equal URLs apart") \
     X(STR, initial_cluster_state, "initial-cluster-state", "new", 0, 0, "new or existing") \
+    X(BOOL, strict_reconfig_check, "strict-reconfig-check", "true", 0, 0, "refuse changes of membership that would endanger the quorum") \
+    X(U64, max_learners, "max-learners", "1", 0, 16, "learners that the cluster may have at the same time") \
+    X(BOOL, force_new_cluster, "force-new-cluster", "false", 0, 0, "make a cluster of this member alone out of its data; for one start only") \
     X(MS, heartbeat_interval_ms, "heartbeat-interval", "100", 1, 10000, "milliseconds between a leader's heartbeats") \
     X(MS, election_timeout_ms, "election-timeout", "1000", 5, 50000, "milliseconds; at least 5 x heartbeat-interval") \
     X(BOOL, pre_vote, "pre-vote", "true", 0, 0, "ask before disturbing the cluster with a new term") \
@@ -49,6 +52,19 @@
     X(DUR, watch_progress_notify_interval_ms, "watch-progress-notify-interval", "10m", 100, UINT64_MAX, "idle progress messages") \
     X(U64, wal_segment_bytes, "wal-segment-bytes", "67108864", 1048576, 1073741824, "size of one file of the raft log") \
     X(BOOL, unsafe_no_fsync, "unsafe-no-fsync", "false", 0, 0, "do not sync the raft log: loses acknowledged writes on power loss") \
+    X(STR, peer_cert_file, "peer-cert-file", "", 0, 0, "certificate (PEM, with its chain) shown to other members") \
+    X(STR, peer_key_file, "peer-key-file", "", 0, 0, "its private key (PEM)") \
+    X(STR, peer_client_cert_file, "peer-client-cert-file", "", 0, 0, "another certificate for connections to other members") \
+    X(STR, peer_client_key_file, "peer-client-key-file", "", 0, 0, "its private key (PEM)") \
+    X(STR, peer_trusted_ca_file, "peer-trusted-ca-file", "", 0, 0, "authorities (PEM) that other members' certificates come from") \
+    X(STR, peer_crl_file, "peer-crl-file", "", 0, 0, "revoked certificates (PEM)") \
+    X(BOOL, peer_client_cert_auth, "peer-client-cert-auth", "false", 0, 0, "only members with a certificate may connect") \
+    X(STR, peer_cert_allowed_cn, "peer-cert-allowed-cn", "", 0, 0, "common names that connecting members may have (comma list)") \
+    X(STR, peer_cert_allowed_hostname, "peer-cert-allowed-hostname", "", 0, 0, "host names, one of which a connecting member's certificate must be for (comma list)") \
+    X(BOOL, peer_auto_tls, "peer-auto-tls", "false", 0, 0, "encrypt with a certificate made at the start; nobody is authenticated") \
+    X(BOOL, peer_skip_client_san_verification, "peer-skip-client-san-verification", "false", 0, 0, "do not compare a connecting member's address with its certificate") \
+    X(STR, tls_min_version, "tls-min-version", "TLS1.2", 0, 0, "TLS1.2 or TLS1.3") \
+    X(STR, tls_max_version, "tls-max-version", "", 0, 0, "TLS1.2 or TLS1.3; default the newest") \
     X(STR, user, "user", "", 0, 0, "when started as root, run as this user") \
     X(STR, log_level, "log-level", "info", 0, 0, "error, warn, info, debug or trace")
 

@@ -98,7 +98,9 @@
     X(E_NOT_FOUND, 5, "not found") \
     X(E_AGAIN, 14, "not ready") \
     X(E_UNREACHABLE, 14, "sibling daemon not reachable") \
-    X(E_AMBIGUOUS, 14, "etcdserver: request timed out, possibly due to connection lost")
+    X(E_AMBIGUOUS, 14, "etcdserver: request timed out, possibly due to connection lost") \
+    X(E_TIMEOUT_LEADER_TRANSFER, 2, "etcdserver: request timed out, leader transfer took too long") \
+    X(E_REMOVED, 9, "the member has been permanently removed from the cluster")
 
 enum err_number {
     ERR_NUMBER_NONE = 0,

@@ -10,7 +10,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 
-#define FRAMES_VERSION 1
+#define FRAMES_VERSION 2
 
 /* Roles are bits, so that a frame can name several senders. */
 enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, ROLE_CTL = 16, ROLE_ANY = 31 };
@@ -37,11 +37,31 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(REFUSED, refused, 30, ROLE_RAFTD, ROLE_GATEWAYD | ROLE_STORED, "a PROPOSE or READ that will not happen, and why") \
     X(LEADER, leader, 31, ROLE_RAFTD, ROLE_GATEWAYD, "who leads, at every change") \
     X(MEMBER, member, 32, ROLE_RAFTD, ROLE_GATEWAYD, "one member of the cluster; the whole list at every change") \
-    X(RESULT, result, 33, ROLE_STORED, ROLE_GATEWAYD, "the answer to one request, or a part of it") \
+    X(RESULT, result, 33, ROLE_STORED | ROLE_RAFTD, ROLE_GATEWAYD | ROLE_RAFTD, "the answer to one request, or a part of it") \
     X(WATCHING, watching, 34, ROLE_STORED, ROLE_GATEWAYD, "a WATCH is in force; events after rev follow") \
     X(EVENT, event, 35, ROLE_STORED, ROLE_GATEWAYD, "one live event, in order of revision") \
     X(PAST, past, 36, ROLE_STORED, ROLE_GATEWAYD, "one event of a history slice") \
-    X(PAST_END, past_end, 37, ROLE_STORED, ROLE_GATEWAYD, "end of a history slice")
+    X(PAST_END, past_end, 37, ROLE_STORED, ROLE_GATEWAYD, "end of a history slice") \
+    /* membership */ \
+    X(MEMBER_CHANGE, member_change, 60, ROLE_GATEWAYD, ROLE_RAFTD, "a change of membership that a client asks for") \
+    X(MOVE_LEADER, move_leader, 61, ROLE_GATEWAYD, ROLE_RAFTD, "hand leadership to this member") \
+    X(MEMBER_SAID, member_said, 62, ROLE_RAFTD, ROLE_GATEWAYD, "what became of a MEMBER_CHANGE or MOVE_LEADER") \
+    X(CHANGE_FORWARD, change_forward, 63, ROLE_PEER, ROLE_PEER, "a change of membership, from a follower to the leader") \
+    X(CHANGE_SAID, change_said, 64, ROLE_PEER, ROLE_PEER, "what became of a CHANGE_FORWARD") \
+    X(MEMBERS_ASK, members_ask, 65, ROLE_PEER, ROLE_PEER, "who are the members: asked by one that is to join") \
+    X(MEMBERS_TOLD, members_told, 66, ROLE_PEER, ROLE_PEER, "the answer to MEMBERS_ASK") \
+    X(REMOVED, removed, 67, ROLE_PEER, ROLE_PEER, "you are no member any more") \
+    /* snapshots: raftd <-> stored on a node, raftd <-> raftd on stream 2; ids are the sender's */ \
+    X(SNAP_SAVE, snap_save, 70, ROLE_RAFTD, ROLE_STORED, "open a consistent view of the store") \
+    X(SNAP_SAVED, snap_saved, 71, ROLE_STORED, ROLE_RAFTD, "the view is open, as of this index; or why it is not") \
+    X(SNAP_OFFER, snap_offer, 72, ROLE_PEER, ROLE_PEER, "a snapshot for you: ask for its parts") \
+    X(SNAP_LOAD, snap_load, 73, ROLE_RAFTD, ROLE_STORED, "a snapshot is coming: make room beside the store") \
+    X(SNAP_MORE, snap_more, 74, ROLE_RAFTD | ROLE_STORED | ROLE_PEER, ROLE_RAFTD | ROLE_STORED | ROLE_PEER, "credit: the parts from one number to another") \
+    X(SNAP_PART, snap_part, 75, ROLE_RAFTD | ROLE_STORED | ROLE_PEER, ROLE_RAFTD | ROLE_STORED | ROLE_PEER, "one part, with its checksum") \
+    X(SNAP_LOADED, snap_loaded, 76, ROLE_STORED, ROLE_RAFTD, "the store is now the snapshot's; or why it is not") \
+    X(SNAP_SAID, snap_said, 77, ROLE_PEER, ROLE_PEER, "how the transfer ended") \
+    X(SNAP_ASK, snap_ask, 78, ROLE_PEER, ROLE_PEER, "send me a snapshot: my store, or my log, is lost") \
+    X(SNAP_DROP, snap_drop, 79, ROLE_RAFTD, ROLE_STORED, "the view, or what was loaded so far, is not wanted any more")
 
 /* Field lists. U: uint64_t, I: int64_t, B: struct slice (bin). */
 
@@ -52,7 +72,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 
 /* req: unique among all that this instance ever sent. command: command.h. */
 #define FR_PROPOSE_FIELDS(U, I, B) U(req) B(command)
-#define FR_READ_FIELDS(U, I, B) U(req) B(command)
+/* where: 0: this node's stored answers, at a read index; 1: the leader's stored does (what only it knows). */
+#define FR_READ_FIELDS(U, I, B) U(req) U(where) B(command)
 
 /* what: enum status_what. slot: 0 from the gateway; raftd fills it when it sends the frame on to stored. The gateway
  * sends it to stored itself, with no raft facts, while raftd is away. facts: one bin per daemon: for STATUS_API unused,
@@ -67,10 +88,11 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 /* kind: enum entry_kind of raftd/raft.h (0 no-op, 1 command, 2 configuration). */
 #define FR_APPLY_FIELDS(U, I, B) U(index) U(term) U(kind) B(command)
 
-/* slot: the gateway that asked. index: answer only from a store that has applied it. */
+/* slot: the gateway that asked; 0: raftd itself did, for another member: the RESULT goes back to it. index: answer only from a store that has applied it. */
 #define FR_SERVE_FIELDS(U, I, B) U(slot) U(index) U(req) B(command)
 
-#define FR_LEAD_FIELDS(U, I, B) U(cluster_id) U(member_id) U(term) U(leader) U(commit) U(is_learner)
+/* members: how many the cluster has. */
+#define FR_LEAD_FIELDS(U, I, B) U(cluster_id) U(member_id) U(term) U(leader) U(commit) U(is_learner) U(members)
 
 #define FR_QUERY_FIELDS(U, I, B) U(req) B(command)
 #define FR_MORE_FIELDS(U, I, B) U(req)
@@ -107,6 +129,60 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
  * next > feed_rev means that the watcher is in step. compact_rev: > 0 when `from` was compacted (no events sent).
  * store_rev: current revision. */
 #define FR_PAST_END_FIELDS(U, I, B) U(token) I(next) I(feed_rev) I(compact_rev) I(store_rev)
+
+/* op: enum raft_conf_op. id: of the member; 0 for additions (raftd makes it from the URLs and the time). peer_urls: comma list. */
+#define FR_MEMBER_CHANGE_FIELDS(U, I, B) U(req) U(op) U(id) B(peer_urls)
+#define FR_MOVE_LEADER_FIELDS(U, I, B) U(req) U(target)
+/* err: 0 or the number of err.h. After a success the list of MEMBERs that holds the change has been sent before it. id: of the
+ * member, also of an added one. */
+#define FR_MEMBER_SAID_FIELDS(U, I, B) U(req) U(err) U(id)
+
+/* tag: the asker's, echoed. fields: what of name (1), peer_urls (2), client_urls (4) an UPDATE sets. index: of the entry, committed.
+ * Lost ones are not repeated: the asker's request times out. */
+#define FR_CHANGE_FORWARD_FIELDS(U, I, B) U(tag) U(op) U(id) U(fields) B(name) B(peer_urls) B(client_urls)
+#define FR_CHANGE_SAID_FIELDS(U, I, B) U(tag) U(err) U(id) U(index)
+
+/* Said after a HELLO without ids, by one whose log is empty (join.c); answered once, then the connection ends. table: members.h. */
+#define FR_MEMBERS_ASK_FIELDS(U, I, B) B(name)
+#define FR_MEMBERS_TOLD_FIELDS(U, I, B) U(cluster_id) B(table)
+/* The answer to the HELLO of a member that was removed; it stops. */
+#define FR_REMOVED_FIELDS(U, I, B) U(cluster_id) U(member_id)
+
+/* struct raft_msg of raftd/raft.h, field by field; kind is its type, entry_count ENTRY frames follow. */
+#define FR_RAFT_FIELDS(U, I, B) \
+    U(kind) U(from) U(to) U(term) U(index) U(log_term) U(commit) U(hint) U(read_id) U(reject) U(transfer) U(entry_count)
+#define FR_ENTRY_FIELDS(U, I, B) U(index) U(term) U(kind) B(data)
+
+/* tag: the sender's own, echoed in the answer. term: refused by a leader of any other term, so that what was sent to an
+ * old leader can never be agreed on after a new one's first entry. kind: enum entry_kind. A FORWARD that entered the log
+ * is not answered: its RESULT comes from the sender's own stored. */
+#define FR_FORWARD_FIELDS(U, I, B) U(tag) U(term) U(kind) B(data)
+#define FR_READ_INDEX_FIELDS(U, I, B) U(tag)
+#define FR_READ_INDEX_SAID_FIELDS(U, I, B) U(tag) U(index) U(err)
+#define FR_ASK_FIELDS(U, I, B) U(tag) B(command)
+#define FR_ASKED_FIELDS(U, I, B) U(tag) U(err) B(text) B(body)
+#define FR_FORWARD_REFUSED_FIELDS(U, I, B) U(tag) U(err)
+/* at_us: the sender's clock, echoed. */
+#define FR_PING_FIELDS(U, I, B) U(at_us)
+#define FR_PONG_FIELDS(U, I, B) U(at_us)
+
+/* id: of the transfer, random, never 0; the same in all its frames. */
+#define FR_SNAP_SAVE_FIELDS(U, I, B) U(id)
+#define FR_SNAP_SAVED_FIELDS(U, I, B) U(id) U(err) U(index)
+/* index, log_term: last entry in it. members: the membership, as members.h encodes it. vote_from: for a receiver that asked
+ * with `forgot`: once this index is committed there it may vote again; else 0. */
+#define FR_SNAP_OFFER_FIELDS(U, I, B) U(id) U(term) U(index) U(log_term) U(vote_from) B(members)
+#define FR_SNAP_LOAD_FIELDS(U, I, B) U(id) U(index)
+/* from: the part wanted next, in order; until: send none from this number on. Repeated when nothing comes: go back to from. */
+#define FR_SNAP_MORE_FIELDS(U, I, B) U(id) U(from) U(until)
+/* part: 0 ... chain: CRC32C over the bytes of all parts up to and with this one, begun with the id's low half. last: none
+ * follows. bytes: pairs, each key length (4) value length (4) key value, big endian. */
+#define FR_SNAP_PART_FIELDS(U, I, B) U(id) U(part) U(last) U(chain) B(bytes)
+#define FR_SNAP_LOADED_FIELDS(U, I, B) U(id) U(err) U(index)
+#define FR_SNAP_SAID_FIELDS(U, I, B) U(id) U(err)
+/* above: one whose index is at least this. forgot: the log that acknowledged entries is gone (leader: count none of them). */
+#define FR_SNAP_ASK_FIELDS(U, I, B) U(above) U(forgot)
+#define FR_SNAP_DROP_FIELDS(U, I, B) U(id)
 
 enum status_what { STATUS_API = 0, STATUS_METRICS = 1, STATUS_HEALTH = 2 };
 

@@ -1,4 +1,6 @@
-/* members - see members.h. Bytes of a table: msgpack [version, [id, is_learner, name, peer urls, client urls]...]. */
+/* members - see members.h. Bytes of a table: msgpack
+ *     [version, [removed id...], [id, is_learner, name, peer urls, client urls]...]
+ * Version 1 had no list of removed ids. */
 #include "raftd/members.h"
 
 #include <stdlib.h>
@@ -8,7 +10,7 @@
 #include "common/mem.h"
 #include "proto/pack.h"
 
-#define MEMBERS_VERSION 1
+#define MEMBERS_VERSION 2
 #define MEMBER_FIELDS 5
 #define MEMBER_TEXT_BYTES_MAX (64 * 1024) /* a name or a list of URLs */
 
@@ -24,6 +26,9 @@ void members_fini(struct members *m)
     for (size_t i = 0; i < m->count; i++)
         member_fini(&m->list[i]);
     m->count = 0;
+    free(m->removed);
+    m->removed = NULL;
+    m->removed_count = 0;
 }
 
 struct member *members_find(const struct members *m, uint64_t id)
@@ -35,6 +40,32 @@ struct member *members_find(const struct members *m, uint64_t id)
     return NULL;
 }
 
+bool members_was_removed(const struct members *m, uint64_t id)
+{
+    for (size_t i = 0; i < m->removed_count; i++) {
+        if (m->removed[i] == id)
+            return true;
+    }
+    return false;
+}
+
+size_t members_voters(const struct members *m)
+{
+    size_t voters = 0;
+
+    for (size_t i = 0; i < m->count; i++)
+        voters += !m->list[i].is_learner;
+    return voters;
+}
+
+static void removed_add(struct members *m, uint64_t id)
+{
+    if (m->removed_count == MEMBERS_REMOVED_MAX)
+        memmove(m->removed, m->removed + 1, --m->removed_count * sizeof(*m->removed));
+    m->removed = xrealloc(m->removed, (m->removed_count + 1) * sizeof(*m->removed));
+    m->removed[m->removed_count++] = id;
+}
+
 /* Keeps the order of ids. The texts are given to the table. */
 static int member_add(struct members *m, const struct member *new)
 {
@@ -42,6 +73,8 @@ static int member_add(struct members *m, const struct member *new)
 
     if (new->id == RAFT_NONE)
         return E_MALFORMED;
+    if (members_was_removed(m, new->id))
+        return E_MEMBER_NOT_FOUND;
     if (members_find(m, new->id))
         return E_MEMBER_EXIST;
     if (m->count == RAFT_MEMBERS_MAX)
@@ -82,6 +115,7 @@ int members_apply(struct members *m, const struct raft_conf_change *c)
         found->is_learner = false;
         return 0;
     case RAFT_CONF_REMOVE:
+        removed_add(m, c->id);
         member_fini(found);
         m->count--;
         memmove(found, found + 1, (size_t)(&m->list[m->count] - found) * sizeof(*found));
@@ -98,8 +132,11 @@ int members_apply(struct members *m, const struct raft_conf_change *c)
 
 void members_encode(const struct members *m, struct buf *out)
 {
-    pack_array(out, (uint32_t)m->count + 1);
+    pack_array(out, (uint32_t)m->count + 2);
     pack_u64(out, MEMBERS_VERSION);
+    pack_array(out, (uint32_t)m->removed_count);
+    for (size_t i = 0; i < m->removed_count; i++)
+        pack_u64(out, m->removed[i]);
     for (size_t i = 0; i < m->count; i++) {
         const struct member *one = &m->list[i];
 
@@ -142,20 +179,38 @@ static int member_decode(struct slice *in, struct member *one)
     return err;
 }
 
-int members_decode(struct slice bytes, struct members *m)
+static int removed_decode(struct slice *in, struct members *m)
 {
     uint32_t count;
-    uint64_t version;
-    int err = unpack_array(&bytes, RAFT_MEMBERS_MAX + 1, &count);
+    uint64_t id;
+    int err = unpack_array(in, MEMBERS_REMOVED_MAX, &count);
 
-    must(m->count == 0);
+    for (uint32_t i = 0; !err && i < count; i++) {
+        err = unpack_u64(in, &id);
+        if (!err)
+            removed_add(m, id);
+    }
+    return err;
+}
+
+int members_decode(struct slice bytes, struct members *m)
+{
+    uint32_t count, heads = 1;
+    uint64_t version;
+    int err = unpack_array(&bytes, RAFT_MEMBERS_MAX + 2, &count);
+
+    must(m->count == 0 && m->removed_count == 0);
     if (!err && count == 0)
         err = E_MALFORMED;
     if (!err)
         err = unpack_u64(&bytes, &version);
-    if (!err && version != MEMBERS_VERSION)
+    if (!err && (version < 1 || version > MEMBERS_VERSION))
         err = E_VERSION;
-    for (uint32_t i = 1; !err && i < count; i++) {
+    if (!err && version > 1) {
+        heads = 2;
+        err = count < heads ? E_MALFORMED : removed_decode(&bytes, m);
+    }
+    for (uint32_t i = heads; !err && i < count; i++) {
         struct member one = {0};
 
         err = member_decode(&bytes, &one);
@@ -169,6 +224,16 @@ int members_decode(struct slice bytes, struct members *m)
     if (err)
         members_fini(m);
     return err;
+}
+
+void members_copy(const struct members *from, struct members *to)
+{
+    struct buf bytes = BUF_INIT;
+
+    members_encode(from, &bytes);
+    if (members_decode(buf_slice(&bytes), to) != 0)
+        must(!"what was encoded can be decoded");
+    buf_fini(&bytes);
 }
 
 size_t members_raft(const struct members *m, struct raft_member *out)

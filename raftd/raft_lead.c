@@ -143,11 +143,11 @@ static void lead_leave(struct raft *r)
 
 /* --- commit ------------------------------------------------------------------------------------ */
 
-uint64_t raft_lead_quorum(const struct raft *r, size_t member_offset, uint64_t own)
+static uint64_t quorum_of(const struct raft *r, const struct raft_config *c, size_t member_offset, uint64_t own)
 {
     uint64_t values[RAFT_MEMBERS_MAX];
     size_t count = 0;
-    size_t quorum = raft_config_quorum(&r->config);
+    size_t quorum = raft_config_quorum(c);
 
     for (size_t i = 0; i < r->peer_count + 1; i++) {
         bool self = i == r->peer_count;
@@ -155,7 +155,7 @@ uint64_t raft_lead_quorum(const struct raft *r, size_t member_offset, uint64_t o
         uint64_t value = self ? own : *(const uint64_t *)(const void *)((const char *)&r->peers[i] + member_offset);
         size_t at = count;
 
-        if (!raft_config_is_voter(&r->config, id))
+        if (!raft_config_is_voter(c, id))
             continue;
         for (; at > 0 && values[at - 1] < value; at--)
             values[at] = values[at - 1];
@@ -165,11 +165,30 @@ uint64_t raft_lead_quorum(const struct raft *r, size_t member_offset, uint64_t o
     return quorum <= count ? values[quorum - 1] : 0;
 }
 
+uint64_t raft_lead_quorum(const struct raft *r, size_t member_offset, uint64_t own)
+{
+    return quorum_of(r, &r->config, member_offset, own);
+}
+
+/* Changes of membership may also be committed by a majority of the members before them, as etcd does: a second voter can be
+ * added to a lone one before it runs. It is as safe: a candidate that lacks the change goes by the old membership (or one
+ * before it, whose successor is committed, see raft_conf_check), so any majority it could win has met the change. What
+ * follows the change is committed by the new members alone. */
+static uint64_t committed_by_old(const struct raft *r)
+{
+    uint64_t change = r->config.index;
+
+    if (change <= r->commit || change < r->term_start)
+        return 0;
+    return quorum_of(r, &r->config_prev, offsetof(struct raft_peer, match), r->log.persisted) >= change ? change : 0;
+}
+
 /* May end our leadership: the caller must not look at its peers afterwards. */
 void raft_lead_commit(struct raft *r)
 {
     uint64_t index = raft_lead_quorum(r, offsetof(struct raft_peer, match), r->log.persisted);
 
+    index = MAX(index, committed_by_old(r));
     if (index > r->commit && index >= r->term_start)
         raft_commit_to(r, index);
     if (r->commit >= r->config.index && !raft_config_find(&r->config, r->conf.id))
