@@ -58,7 +58,7 @@ void wal_release(struct wal *w)
 
         if (op->kind == WAL_OP_ENTRY)
             entry_unref(op->entry);
-        else if (op->kind == WAL_OP_DROP)
+        else if (op->kind == WAL_OP_DROP || op->kind == WAL_OP_RESET)
             free(op->drop.members);
     }
     for (size_t i = 0; i < w->job_entry_count; i++)
@@ -217,6 +217,24 @@ void wal_drop(struct wal *w, uint64_t below, struct slice members, uint64_t at)
     op->drop.at = at;
     op->drop.members = xmemdup(members.data, members.len);
     op->members_len = (uint32_t)members.len;
+}
+
+void wal_reset(struct wal *w, uint64_t index, uint64_t term, struct slice members)
+{
+    struct wal_op *op = op_add(w, WAL_OP_RESET);
+
+    must(index + 1 >= w->index.first);
+    op->drop.cut = w->index.count > 0 ? w->index.first : 0;
+    op->drop.below = index + 1;
+    op->drop.prev_term = term;
+    op->drop.at = index;
+    op->drop.members = xmemdup(members.data, members.len);
+    op->members_len = (uint32_t)members.len;
+    while (w->pending_count > 0)
+        entry_unref(w->pending[w->pending_head + --w->pending_count]);
+    wal_index_cut(&w->index, w->index.first);
+    wal_index_drop(&w->index, index + 1);
+    w->prev_term = term;
 }
 
 /* --- batches --------------------------------------------------------------------------------- */

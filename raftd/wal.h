@@ -65,6 +65,10 @@ void wal_append(struct wal *w, struct entry *const *entries, size_t count);
  */
 void wal_drop(struct wal *w, uint64_t below, struct slice members, uint64_t at);
 
+/* A snapshot took the place of the whole log: no entry is left, the next one is index + 1. term: of entry index;
+ * members: the membership as of it. One record batch holds all of it, so a crash leaves the old log or the new one. */
+void wal_reset(struct wal *w, uint64_t index, uint64_t term, struct slice members);
+
 /* Ends the gathering; returns its ticket. commit: raft's commit index, a hint for the next start. Starts the write
  * if none is on its way. Nothing gathered: returns the last ticket. */
 uint64_t wal_submit(struct wal *w, uint64_t commit);

@@ -13,6 +13,7 @@
  * number ENTRY     index                  term                  the entry HARD      seq                    term vote
  *   TRUNCATE  from: it and all after it are gone           -
  *   PREFIX    first index            term of the one before it
+ *             (beyond the last entry + 1: a snapshot took the log's place, wal_reset)
  *   MEMBERS   membership as of it    0                     table (boot.h)
  *   COMMIT    raft's commit index    number of the batch   -, chain is set
  *

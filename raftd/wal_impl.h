@@ -20,12 +20,12 @@ struct wal_segment {
     int fd;
 };
 
-enum wal_op_kind { WAL_OP_ENTRY, WAL_OP_HARD, WAL_OP_TRUNCATE, WAL_OP_DROP, WAL_OP_END };
+enum wal_op_kind { WAL_OP_ENTRY, WAL_OP_HARD, WAL_OP_TRUNCATE, WAL_OP_DROP, WAL_OP_RESET, WAL_OP_END };
 
 /* One thing gathered. */
 struct wal_op {
     enum wal_op_kind kind;
-    uint32_t members_len; /* DROP */
+    uint32_t members_len; /* DROP, RESET */
     union {
         struct entry *entry; /* ENTRY: a reference */
         struct {
@@ -34,8 +34,9 @@ struct wal_op {
         uint64_t from; /* TRUNCATE */
         struct {
             uint64_t below, prev_term, at;
+            uint64_t cut;     /* RESET: the first entry that goes; 0: there is none */
             uint8_t *members; /* owned */
-        } drop;
+        } drop; /* DROP, RESET */
         struct {
             uint64_t ticket, commit;
         } end;

@@ -19,6 +19,8 @@ static size_t op_bytes(const struct wal_op *op)
         return wal_record_bytes(0);
     case WAL_OP_DROP:
         return wal_record_bytes(0) + wal_record_bytes(op->members_len);
+    case WAL_OP_RESET:
+        return (op->drop.cut > 0 ? 2 : 1) * wal_record_bytes(0) + wal_record_bytes(op->members_len);
     case WAL_OP_END:
         return 0;
     }
@@ -141,6 +143,11 @@ static void lay_op(struct wal *w, struct wal_op *op, uint64_t place, uint32_t sa
         w->laid.last = op->from - 1;
         stage_record(w, (struct wal_record){.kind = WAL_TRUNCATE, .index = op->from}, SLICE_EMPTY, salt);
         break;
+    case WAL_OP_RESET:
+        if (op->drop.cut > 0)
+            stage_record(w, (struct wal_record){.kind = WAL_TRUNCATE, .index = op->drop.cut}, SLICE_EMPTY, salt);
+        w->laid.last = op->drop.below - 1;
+        __attribute__((fallthrough));
     case WAL_OP_DROP:
         w->laid.first = op->drop.below;
         w->laid.prev_term = op->drop.prev_term;

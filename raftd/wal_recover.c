@@ -123,11 +123,17 @@ static int prefix_recover(struct wal *w, const struct wal_record *r)
     return 0;
 }
 
+/* What it cuts may begin in a segment that is already gone: then nothing of ours is left before it. */
 static int truncate_recover(struct wal *w, const struct wal_record *r)
 {
-    if (r->index < w->index.first || r->index > wal_index_last(&w->index) + 1 || r->index < w->laid.first)
+    if (r->index > wal_index_last(&w->index) + 1 || r->index < w->laid.first)
         return E_DAMAGED;
-    wal_index_cut(&w->index, r->index);
+    if (r->index < w->index.first) {
+        wal_index_fini(&w->index);
+        wal_index_init(&w->index, r->index);
+    } else {
+        wal_index_cut(&w->index, r->index);
+    }
     w->laid.last = r->index - 1;
     return 0;
 }

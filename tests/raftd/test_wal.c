@@ -498,3 +498,189 @@ Test(wal, a_crash_between_spare_and_segment_leaves_nothing_behind)
     buf_fini(&image);
     box_fini(&b);
 }
+
+/* --- a snapshot takes the log's place --------------------------------------------------------------- */
+
+static void reset_to(struct box *b, uint64_t index, uint64_t term)
+{
+    wal_reset(b->wal, index, term, SLICE_LIT("members of the snapshot"));
+    wal_submit(b->wal, index);
+}
+
+static void expect_reset(struct box *b, uint64_t index, uint64_t term)
+{
+    uint64_t got = 0;
+
+    cr_assert_eq(b->found.first_index, index + 1);
+    cr_assert_eq(b->found.prev_term, term);
+    cr_assert_eq(b->found.members_at, index);
+    cr_assert(slice_eq(b->found.members, SLICE_LIT("members of the snapshot")));
+    cr_assert_geq(b->found.commit, index);
+    cr_assert(wal_term(b->wal, index, &got));
+    cr_assert_eq(got, term);
+}
+
+Test(wal, a_snapshot_beyond_the_log_takes_its_place)
+{
+    struct box b;
+    box_init(&b);
+    box_create(&b);
+    box_hard(&b, 5, 9, 1);
+    box_batch(&b, 3, 20, 100);
+
+    reset_to(&b, 1000, 4);
+    cr_assert_eq(wal_first_index(b.wal), 1001);
+    cr_assert_eq(wal_last_index(b.wal), 1000);
+    box_batch(&b, 5, 3, 50);
+
+    cr_assert(box_reopen(&b), "%s", b.why.data);
+    expect_reset(&b, 1000, 4);
+    cr_assert_eq(b.found.last_index, 1003);
+    cr_assert_eq(b.found.term, 5);
+    cr_assert_eq(b.found.vote, 9);
+    for (uint64_t i = 1001; i <= 1003; i++)
+        box_expect_entry(&b, i, 5, 50);
+    cr_assert(box_reopen(&b), "%s", b.why.data); /* and once more */
+    expect_reset(&b, 1000, 4);
+    box_fini(&b);
+}
+
+Test(wal, a_snapshot_in_the_middle_of_a_log_that_disagrees_takes_all_of_it_away)
+{
+    struct box b;
+    box_init(&b);
+    box_create(&b);
+    box_hard(&b, 5, 0, 1);
+    box_batch(&b, 3, 20, 100);
+
+    reset_to(&b, 10, 4);
+    cr_assert_eq(wal_last_index(b.wal), 10);
+    box_batch(&b, 5, 4, 60);
+
+    cr_assert(box_reopen(&b), "%s", b.why.data);
+    expect_reset(&b, 10, 4);
+    cr_assert_eq(b.found.last_index, 14);
+    for (uint64_t i = 11; i <= 14; i++)
+        box_expect_entry(&b, i, 5, 60);
+    box_fini(&b);
+}
+
+Test(wal, a_reset_while_entries_are_on_their_way_leaves_none_of_them)
+{
+    struct box b;
+    box_init(&b);
+    box_create(&b);
+    box_hard(&b, 5, 0, 1);
+    for (int i = 0; i < 30; i++) {
+        box_add(&b, 3, 200);
+        wal_submit(b.wal, 0);
+    }
+    reset_to(&b, 7, 4);
+    for (int i = 0; i < 30; i++)
+        box_add(&b, 5, 70);
+    wal_submit(b.wal, 7);
+    for (uint64_t i = 8; i <= 37; i++)
+        box_expect_entry(&b, i, 5, 70); /* from memory */
+    wal_flush(b.wal);
+    for (uint64_t i = 8; i <= 37; i++)
+        box_expect_entry(&b, i, 5, 70); /* from the file */
+
+    cr_assert(box_reopen(&b), "%s", b.why.data);
+    expect_reset(&b, 7, 4);
+    cr_assert_eq(b.found.last_index, 37);
+    for (uint64_t i = 8; i <= 37; i++)
+        box_expect_entry(&b, i, 5, 70);
+    box_fini(&b);
+}
+
+Test(wal, a_reset_of_an_empty_log_moves_its_beginning)
+{
+    struct box b;
+    box_init(&b);
+    box_create(&b);
+
+    reset_to(&b, 500, 2);
+    cr_assert(box_reopen(&b), "%s", b.why.data);
+    expect_reset(&b, 500, 2);
+    reset_to(&b, 900, 3);
+    cr_assert(box_reopen(&b), "%s", b.why.data);
+    expect_reset(&b, 900, 3);
+    cr_assert_eq(b.found.last_index, 900);
+    box_fini(&b);
+}
+
+Test(wal, old_segments_go_after_a_reset_and_the_rest_can_be_read)
+{
+    struct box b;
+    struct wal_stats s;
+    box_init(&b);
+    box_create(&b);
+    box_hard(&b, 9, 0, 1);
+    for (int i = 0; i < 40; i++)
+        box_batch(&b, 3, 4, 500); /* several segments */
+    reset_to(&b, 90, 4);          /* in the middle of them */
+    for (int i = 0; i < 40; i++)
+        box_batch(&b, 5, 4, 500);
+    for (uint64_t below = 100; below <= 240; below += 20) {
+        wal_drop(b.wal, below, SLICE_LIT("members of the snapshot"), below);
+        wal_submit(b.wal, 250);
+        wal_flush(b.wal);
+        cr_assert(box_reopen(&b), "below %d: %s", (int)below, b.why.data);
+        cr_assert_eq(b.found.first_index, below);
+        for (uint64_t i = below; i <= 250; i++)
+            box_expect_entry(&b, i, 5, 500);
+    }
+    wal_stats(b.wal, &s);
+    cr_assert_lt(s.segments, 8);
+    box_fini(&b);
+}
+
+/* Every cut of the file through the batch that holds the reset: the old log is there, or the new one. */
+Test(wal, a_crash_at_any_byte_of_a_reset_leaves_the_old_log_or_the_new_one, .timeout = 60)
+{
+    struct box b;
+    struct wal_stats s;
+    char path[128];
+    box_init(&b);
+    box_create(&b);
+    box_hard(&b, 5, 0, 1);
+    box_batch(&b, 3, 10, 100);
+    wal_stats(b.wal, &s);
+    uint64_t before = s.bytes;
+    reset_to(&b, 1000, 4);
+    wal_flush(b.wal);
+    wal_stats(b.wal, &s);
+    uint64_t batch = s.bytes - before;
+    box_close(&b);
+    snprintf(path, sizeof(path), "%s/%016x.wal", b.dir, 1);
+    struct buf whole = BUF_INIT;
+    cr_assert_eq(file_read_all(path, 1 << 20, &whole), 0);
+    size_t end = whole.len;
+    while (end > 0 && whole.data[end - 1] == 0)
+        end--;
+    size_t begin = (end + 7) / 8 * 8 - batch;
+
+    size_t old = 0, new = 0;
+    for (size_t cut = begin; cut <= end; cut++) {
+        struct buf torn = BUF_INIT;
+
+        buf_add(&torn, whole.data, whole.len);
+        memset(torn.data + cut, 0, torn.len - cut);
+        cr_assert_eq(file_replace(path, torn.data, torn.len), 0);
+        buf_fini(&torn);
+        cr_assert(box_open(&b), "cut at %d: %s", (int)cut, b.why.data);
+        if (b.found.last_index == 10) {
+            old++;
+            cr_assert_eq(b.found.first_index, 1);
+            box_expect_entry(&b, 10, 3, 100);
+        } else {
+            new++;
+            expect_reset(&b, 1000, 4);
+        }
+        box_close(&b);
+    }
+    cr_assert_gt(old, 0);
+    cr_assert_gt(new, 0);
+    buf_fini(&whole);
+    box_fini(&b);
+}
