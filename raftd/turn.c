@@ -274,6 +274,11 @@ int turn_applied(struct turn *t, uint64_t applied, uint64_t durable, uint64_t ro
     return 0;
 }
 
+void turn_transfer(struct turn *t, uint64_t member)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_TRANSFER, .member = member});
+}
+
 void turn_stop(struct turn *t)
 {
     t->stopping = true;

@@ -62,7 +62,8 @@ void turn_free(struct turn *t);
 void turn_clock(struct turn *t, uint64_t now_ms);
 
 /* --- gather --- */
-#define TURN_NOBODY (~0u) /* slot of a proposal that nobody waits for */
+#define TURN_NOBODY (~0u)     /* slot of a proposal that nobody waits for */
+#define TURN_CHANGE (~0u - 1) /* slot of one that change.c waits for; req is its tag */
 void turn_propose(struct turn *t, unsigned slot, uint64_t req, struct entry *e);   /* takes e */
 void turn_read(struct turn *t, unsigned slot, uint64_t req, struct slice command); /* copies */
 void turn_recv(struct turn *t, const struct raft_msg *m);
@@ -74,6 +75,7 @@ int turn_stored_up(struct turn *t, uint64_t applied, uint64_t durable);
 void turn_stored_down(struct turn *t);
 /* E_MALFORMED if it cannot be true. */
 int turn_applied(struct turn *t, uint64_t applied, uint64_t durable, uint64_t room);
+void turn_transfer(struct turn *t, uint64_t member); /* leadership, to this voter */
 void turn_stop(struct turn *t); /* refuse what is new, hand leadership over */
 /* An entry of the log that changes the membership and is not known to be committed (start only). Takes e. */
 void turn_conf_pending(struct turn *t, struct entry *e);
