@@ -52,6 +52,7 @@ struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *sta
     r->commit = r->told_commit = start->commit;
     r->applied = r->handed = r->durable = start->first_index - 1;
     r->drop_below = r->told_drop = start->first_index;
+    r->vote_from = start->vote_from;
 
     start_members(r, start);
     raft_elect_timer(r);
@@ -306,6 +307,15 @@ void raft_step(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_SNAP_SENT:
         raft_snap_sent(r, ev->member, ev->index, ev->ok);
         break;
+    case RAFT_EV_SNAP_LOADED:
+        raft_snap_loaded(r, ev);
+        break;
+    case RAFT_EV_FORGOT:
+        raft_snap_forgot(r, ev->member);
+        break;
+    case RAFT_EV_VOTE_FROM:
+        r->vote_from = ev->index;
+        break;
     case RAFT_EV_UNREACHABLE:
         raft_lead_unreachable(r, ev->member);
         break;
@@ -358,6 +368,12 @@ size_t raft_members(const struct raft *r, struct raft_member *out)
 bool raft_is_settled(const struct raft *r)
 {
     return r->role == RAFT_LEADER && r->commit >= r->term_start;
+}
+
+/* Committed and on our own disk, it cannot be lost again. */
+bool raft_may_vote(const struct raft *r)
+{
+    return raft_handable(r) >= r->vote_from;
 }
 
 void raft_check(const struct raft *r)

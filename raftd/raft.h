@@ -72,6 +72,9 @@ struct raft_start {
     const struct raft_member *prev_members;
     size_t prev_member_count;
     uint64_t prev_conf_index;
+    /* > 0: this member lost entries that it had acknowledged. Until it has this one, committed, it neither votes nor
+     * campaigns: its vote could make a leader of one who lacks them. UINT64_MAX: not known yet (RAFT_EV_VOTE_FROM). */
+    uint64_t vote_from;
 };
 
 enum raft_msg_type {
@@ -106,6 +109,10 @@ enum raft_event_type {
     RAFT_EV_APPLIED,   /* index: stored has applied; durable: its prefix may leave memory and log */
     RAFT_EV_TRANSFER,  /* member */
     RAFT_EV_SNAP_SENT, /* member, index, ok */
+    RAFT_EV_SNAP_LOADED, /* index, entry_term, members: stored is the snapshot now. The ready before it was taken and done,
+                          * and if the log has not this entry, the log on disk was replaced. Not for a leader then. */
+    RAFT_EV_FORGOT,    /* member: it lost its log. What it acknowledged counts no more; SNAP_SENT ends its waiting */
+    RAFT_EV_VOTE_FROM, /* index: see raft_start.vote_from */
     RAFT_EV_UNREACHABLE, /* member: its link went down */
     RAFT_EV_STOP,      /* hand leadership over if possible, refuse what is new */
 };
@@ -119,6 +126,8 @@ struct raft_event {
     bool ok;
     struct entry *entry;
     const struct raft_msg *msg;
+    const struct raft_member *members; /* SNAP_LOADED: the membership as of index; borrowed */
+    size_t member_count;
 };
 
 struct raft_refused {
@@ -144,7 +153,7 @@ struct raft_read {
  * `commit`, raft_committed and `reads` never go beyond what is committed *and* persisted here, so stored is never
  * ahead of the log that a crash leaves behind.
  * A snapshot is installed outside: if the log has its last entry (same index and term) what follows it must stay,
- * for it may have been acknowledged; else the whole log goes. Then raft_new on top of it.
+ * for it may have been acknowledged; else the whole log goes. Then RAFT_EV_SNAP_LOADED, or raft_new on top of it.
  * Arrays belong to the raft and live until its next raft_ready. Entries there are references of the ready:
  * valid until the next raft_ready call; keep one with entry_ref. */
 struct raft_ready {
@@ -194,6 +203,7 @@ uint64_t raft_applied(const struct raft *r);
 size_t raft_members(const struct raft *r, struct raft_member *out); /* RAFT_MEMBERS_MAX places */
 /* Ready to propose and read: leader, and an entry of its term committed (thesis 6.4 step 1). */
 bool raft_is_settled(const struct raft *r);
+bool raft_may_vote(const struct raft *r); /* has all that it ever acknowledged */
 void raft_check(const struct raft *r); /* must()s the invariants above */
 
 /* raft_conf.c: the payload of ENTRY_CONF. Attributes travel with it, so membership has one source of truth. */

@@ -106,7 +106,7 @@ static void become_precandidate(struct raft *r)
  * 4.2.2, figure 4.6). It asks for votes then, and does not count its own. */
 static bool may_campaign(const struct raft *r)
 {
-    return !r->stopping && (raft_config_is_voter(&r->config, r->conf.id) ||
+    return !r->stopping && raft_may_vote(r) && (raft_config_is_voter(&r->config, r->conf.id) ||
                             (r->config.index > r->commit && raft_config_is_voter(&r->config_prev, r->conf.id)));
 }
 
@@ -155,7 +155,7 @@ static bool may_grant(const struct raft *r, const struct raft_msg *m)
  * neither asked nor counted. */
 void raft_elect_asked(struct raft *r, const struct raft_msg *m)
 {
-    bool granted = may_grant(r, m);
+    bool granted = raft_may_vote(r) && may_grant(r, m);
     bool real = m->type == RAFT_MSG_VOTE;
     struct raft_msg *said = raft_say(r, true, real ? RAFT_MSG_VOTE_SAID : RAFT_MSG_PREVOTE_SAID, m->from);
 

@@ -59,6 +59,7 @@ uint64_t raft_log_floor(const struct raft_log *log, uint64_t index, uint64_t ter
 bool raft_log_is_newer(const struct raft_log *log, uint64_t last_index, uint64_t last_term); /* ours than those? */
 void raft_log_evict(struct raft_log *log); /* memory above cache_bytes_max that is on disk */
 void raft_log_compact(struct raft_log *log, uint64_t first);
+void raft_log_replace(struct raft_log *log, uint64_t index, uint64_t term); /* by a snapshot with this last entry */
 /* Bytes in memory of the entries after `index`. */
 uint64_t raft_log_bytes_after(const struct raft_log *log, uint64_t index);
 size_t raft_entry_bytes(const struct entry *e);
@@ -90,6 +91,7 @@ struct raft_peer { /* match < next; probe: at most one append under way */
     uint64_t read_acked;  /* highest read round that it confirmed */
     uint64_t heard_ms;    /* last message of this term */
     uint64_t sent_ms;     /* last append */
+    uint64_t snap_index;  /* the last snapshot that it needed has at least this index; 0: none */
     bool waits;           /* probe: the append is under way; replicate: unused */
     bool beat;            /* owed a beat */
     bool nudge;           /* owed an append even with a full window or without entries: something may be lost */
@@ -134,6 +136,8 @@ struct raft {
     uint64_t told_term, told_vote; /* of the last ready */
     uint64_t hard_seq;             /* of the last ready that had hard_changed */
     uint64_t hard_done;            /* highest reported */
+    bool log_replaced;             /* by a snapshot, since the last ready */
+    uint64_t vote_from;            /* no vote before it is committed; 0: no such limit */
     uint64_t truncate_seq;         /* reports below it say nothing about our log (raft.c: step_persisted) */
 
     /* volatile */
@@ -242,5 +246,7 @@ void raft_read_release(struct raft *r); /* confirmed ones go into the ready */
 void raft_snap_need(struct raft *r, struct raft_peer *p);
 void raft_snap_sent(struct raft *r, uint64_t member, uint64_t index, bool ok);
 void raft_snap_applied(struct raft *r, uint64_t applied, uint64_t durable);
+void raft_snap_loaded(struct raft *r, const struct raft_event *ev);
+void raft_snap_forgot(struct raft *r, uint64_t member);
 
 #endif

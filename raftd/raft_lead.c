@@ -42,7 +42,7 @@ static void peer_wait(struct raft_peer *p)
 static void peer_init(const struct raft *r, struct raft_peer *p, uint64_t id, uint64_t next)
 {
     p->id = id;
-    p->match = p->commit_sent = p->read_acked = p->sent_ms = 0;
+    p->match = p->commit_sent = p->read_acked = p->sent_ms = p->snap_index = 0;
     p->heard_ms = r->now_ms; /* a period of grace for check-quorum */
     p->beat = false;
     p->inflight_head = 0;

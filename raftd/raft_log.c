@@ -194,6 +194,18 @@ void raft_log_compact(struct raft_log *log, uint64_t first)
     log->first_prev_term = term;
 }
 
+void raft_log_replace(struct raft_log *log, uint64_t index, uint64_t term)
+{
+    for (uint64_t i = log->mem_first; i <= log->last; i++) {
+        entry_unref(slot(log, i)->entry);
+        slot(log, i)->entry = NULL;
+    }
+    log->first = log->mem_first = index + 1;
+    log->first_prev_term = log->last_term = term;
+    log->last = log->persisted = log->offered = index;
+    log->bytes_start = 0;
+}
+
 uint64_t raft_log_bytes_after(const struct raft_log *log, uint64_t index)
 {
     return bytes_end(log, log->last) - bytes_end(log, MIN(index, log->last));

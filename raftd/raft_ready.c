@@ -79,7 +79,8 @@ static bool soft_is_news(const struct raft *r)
 
 static bool hard_is_news(const struct raft *r)
 {
-    return r->term != r->told_term || r->vote != r->told_vote || r->log.truncate_from > 0;
+    return r->term != r->told_term || r->vote != r->told_vote || r->log.truncate_from > 0 ||
+           r->log_replaced;
 }
 
 static uint64_t deadline(const struct raft *r)
@@ -111,8 +112,9 @@ static void ready_hard(struct raft *r, struct raft_ready *ready)
         r->told_term = r->term;
         r->told_vote = r->vote;
     }
-    if (ready->truncate_from > 0)
+    if (ready->truncate_from > 0 || r->log_replaced)
         r->truncate_seq = r->hard_seq;
+    r->log_replaced = false;
     ready->term = r->term;
     ready->vote = r->vote;
     ready->hard_seq = r->hard_seq;

@@ -145,6 +145,15 @@ void raft_show_event(const struct raft_event *ev, char *text, size_t size)
     case RAFT_EV_SNAP_SENT:
         say(&t, "snap sent to %" PRIu64 " index %" PRIu64 " %s", ev->member, ev->index, ev->ok ? "ok" : "failed");
         break;
+    case RAFT_EV_SNAP_LOADED:
+        say(&t, "snap loaded %" PRIu64 "/%" PRIu64 " members %zu", ev->index, ev->entry_term, ev->member_count);
+        break;
+    case RAFT_EV_FORGOT:
+        say(&t, "forgot %" PRIu64, ev->member);
+        break;
+    case RAFT_EV_VOTE_FROM:
+        say(&t, "vote from %" PRIu64, ev->index);
+        break;
     case RAFT_EV_UNREACHABLE:
         say(&t, "unreachable %" PRIu64, ev->member);
         break;
