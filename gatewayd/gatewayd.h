@@ -98,7 +98,7 @@ void gatewayd_set_leader(struct gatewayd *g, uint64_t term, uint64_t leader, boo
 
 /* --- out.c: every frame gatewayd sends. Ignored while the link is not up: `up` resumes. --- */
 void out_propose(struct gatewayd *g, uint64_t req, struct slice command);
-void out_read(struct gatewayd *g, uint64_t req, struct slice command);
+void out_read(struct gatewayd *g, uint64_t req, bool of_leader, struct slice command); /* of_leader: its stored answers */
 void out_query(struct gatewayd *g, uint64_t req, struct slice command);
 void out_status(struct gatewayd *g, uint64_t req, uint64_t what);
 void out_more(struct gatewayd *g, uint64_t req);

@@ -79,6 +79,7 @@ static int raftd_frame(struct link *link, const struct frame *f, void *arg)
     UNUSED(link);
     struct gatewayd *g = arg;
     switch (f->type) {
+    case FR_RESULT: retry_answer(g, &f->result); return OK; /* of the leader's stored */
     case FR_REFUSED: retry_refused(g, &f->refused); return OK;
     case FR_LEADER: in_leader(g, &f->leader); return OK;
     case FR_MEMBER: cluster_receive(g, &f->member); return OK;

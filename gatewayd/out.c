@@ -21,9 +21,9 @@ void out_propose(struct gatewayd *g, uint64_t req, struct slice command)
     to_raftd(g, FRAME(propose, PROPOSE, .req = req, .command = command));
 }
 
-void out_read(struct gatewayd *g, uint64_t req, struct slice command)
+void out_read(struct gatewayd *g, uint64_t req, bool of_leader, struct slice command)
 {
-    to_raftd(g, FRAME(read, READ, .req = req, .command = command));
+    to_raftd(g, FRAME(read, READ, .req = req, .where = of_leader, .command = command));
 }
 
 void out_query(struct gatewayd *g, uint64_t req, struct slice command)

@@ -44,6 +44,7 @@ struct pending {
     struct buf command; /* encoded command.h envelope; empty for STATUS */
     uint64_t origin;    /* member id in it */
     uint64_t what;      /* STATUS: enum status_what */
+    bool of_leader;     /* READ: only the leader's stored can answer */
     uint64_t deadline_ms;
     /* What has become of it. */
     bool sent;               /* handed to a link that was up */

@@ -61,7 +61,7 @@ static void send_now(struct gatewayd *g, struct pending *p)
     }
     switch (p->via) {
     case VIA_PROPOSE: out_propose(g, p->wire, buf_slice(&p->command)); break;
-    case VIA_READ: out_read(g, p->wire, buf_slice(&p->command)); break;
+    case VIA_READ: out_read(g, p->wire, p->of_leader, buf_slice(&p->command)); break;
     case VIA_QUERY: out_query(g, p->wire, buf_slice(&p->command)); break;
     case VIA_STATUS: out_status(g, p->wire, p->what); break;
     }
@@ -120,6 +120,8 @@ int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind 
         .req = p->wire,
         .body = body,
     };
+    /* Deadlines of leases live in the leader's stored alone. */
+    p->of_leader = kind == COMMAND_LEASE_KEEP_ALIVE || kind == COMMAND_LEASE_TIME_TO_LIVE;
     pending_keep(&g->pending, p, &c);
     if (via == VIA_PROPOSE && p->command.len > g->conf->max_request_bytes) {
         pending_free(&g->pending, p);

@@ -42,6 +42,17 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(EVENT, event, 35, ROLE_STORED, ROLE_GATEWAYD, "one live event, in order of revision") \
     X(PAST, past, 36, ROLE_STORED, ROLE_GATEWAYD, "one event of a history slice") \
     X(PAST_END, past_end, 37, ROLE_STORED, ROLE_GATEWAYD, "end of a history slice") \
+    /* between the raftds of a cluster: raftd/peer.h */ \
+    X(RAFT, raft, 40, ROLE_PEER, ROLE_PEER, "one message of the consensus core; its ENTRYs follow in the same message") \
+    X(ENTRY, entry, 41, ROLE_PEER, ROLE_PEER, "one entry of the RAFT before it") \
+    X(FORWARD, forward, 42, ROLE_PEER, ROLE_PEER, "a proposal for the leader of this term") \
+    X(READ_INDEX, read_index, 43, ROLE_PEER, ROLE_PEER, "the leader's read index is wanted") \
+    X(READ_INDEX_SAID, read_index_said, 44, ROLE_PEER, ROLE_PEER, "the read index, or why there is none") \
+    X(ASK, ask, 45, ROLE_PEER, ROLE_PEER, "a query that only the leader's stored can answer") \
+    X(ASKED, asked, 46, ROLE_PEER, ROLE_PEER, "the answer to an ASK") \
+    X(FORWARD_REFUSED, forward_refused, 47, ROLE_PEER, ROLE_PEER, "a FORWARD or ASK that will not happen, and why") \
+    X(PING, ping, 48, ROLE_PEER, ROLE_PEER, "are you there") \
+    X(PONG, pong, 49, ROLE_PEER, ROLE_PEER, "yes") \
     /* membership */ \
     X(MEMBER_CHANGE, member_change, 60, ROLE_GATEWAYD, ROLE_RAFTD, "a change of membership that a client asks for") \
     X(MOVE_LEADER, move_leader, 61, ROLE_GATEWAYD, ROLE_RAFTD, "hand leadership to this member") \

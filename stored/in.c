@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/notify.h"
+#include "proto/names.h"
 
 /* --- raftd ------------------------------------------------------------------------------------------------ */
 
@@ -20,6 +21,7 @@ static int raft_up(struct link *link, const struct fr_hello *hello, void *arg)
     if (err)
         return err;
     s->raft_up = true;
+    s->gateways[LINK_SLOT_STORED].up = true;
     s->raft_known = true;
     log_info("link: raftd is up, applied %llu, durable %llu", (unsigned long long)mvcc_applied(s->mvcc),
              (unsigned long long)mvcc_durable(s->mvcc));
@@ -36,6 +38,8 @@ static void raft_down(struct link *link, void *arg)
     UNUSED(link);
     apply_end(s);
     s->raft_up = false;
+    s->gateways[LINK_SLOT_STORED].up = false;
+    s->gateways[LINK_SLOT_STORED].epoch++;
     s->leader = 0;
     leases_lead(s->leases, false, loop_now_ms(s->loop), 0);
     out_hello(s);
@@ -47,9 +51,10 @@ static int in_apply(struct stored *s, const struct fr_apply *fr)
     return apply_entry(s, fr);
 }
 
+/* Slot 0 is raftd itself, which asks for a gateway of another member. */
 static int in_serve(struct stored *s, const struct fr_serve *fr)
 {
-    if (fr->slot == 0 || fr->slot > GATEWAY_SLOTS)
+    if (fr->slot > GATEWAY_SLOTS)
         return E_MALFORMED;
     if (stored_gateway(s, fr->slot)) /* else its gateway is gone, and asks again when it is back */
         read_gather(s, (unsigned)fr->slot, fr->index, fr->req, fr->command);

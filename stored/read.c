@@ -18,6 +18,10 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/api.h"
+#include "proto/names.h"
+
+/* An answer that raftd takes to another member: a lease with its keys, and far more than such a one has. */
+#define RAFTD_RESULT_BYTES_MAX (8 * MIB)
 
 struct read_request {
     TAILQ_ENTRY(read_request) link; /* of arrived, parked or a job */
@@ -156,7 +160,12 @@ void read_result(struct gateway *g, uint64_t req, struct slice body)
 {
     struct open_result *o;
 
-    if (body.len <= RESULT_PART_BYTES) {
+    /* raftd passes on what comes in one piece. */
+    if (g->slot == LINK_SLOT_STORED && body.len > RAFTD_RESULT_BYTES_MAX) {
+        out_result(g, req, E_TOO_BIG, SLICE_EMPTY);
+        return;
+    }
+    if (body.len <= RESULT_PART_BYTES || g->slot == LINK_SLOT_STORED) {
         out_result(g, req, 0, body);
         return;
     }

@@ -77,7 +77,7 @@ bool stored_is_leader(const struct stored *s)
 
 struct gateway *stored_gateway(struct stored *s, uint64_t slot)
 {
-    if (slot == 0 || slot > GATEWAY_SLOTS || !s->gateways[slot].up)
+    if (slot > GATEWAY_SLOTS || !s->gateways[slot].up)
         return NULL;
     return &s->gateways[slot];
 }
@@ -107,7 +107,7 @@ static void open_store(struct stored *s)
 
 static void gateways_init(struct stored *s)
 {
-    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++) {
+    for (unsigned slot = 0; slot <= GATEWAY_SLOTS; slot++) {
         s->gateways[slot].s = s;
         s->gateways[slot].slot = slot;
     }
@@ -161,6 +161,7 @@ static struct link *link_make(struct stored *s, const char *name, const char *ba
 void stored_links(struct stored *s)
 {
     s->raft = link_make(s, "raftd", s->conf->raftd_url, false, ROLE_RAFTD, LINK_SLOT_STORED, &in_raft_ops, s);
+    s->gateways[LINK_SLOT_STORED].link = s->raft;
     for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++) {
         char *name = xasprintf("gateway %u", slot);
 

@@ -119,7 +119,7 @@ struct stored {
     uint64_t term, leader, commit;
     bool is_learner;
 
-    struct gateway gateways[GATEWAY_SLOTS + 1]; /* by slot; [0] is not used */
+    struct gateway gateways[GATEWAY_SLOTS + 1]; /* by slot; [0] is raftd, asking for another member */
 
     /* apply.c */
     bool in_batch;
@@ -155,7 +155,7 @@ void stored_links(struct stored *s); /* makes and starts the links */
 /* raftd says who we are. E_CLUSTER_ID_MISMATCH if the store belongs to somebody else. */
 int stored_identify(struct stored *s, uint64_t cluster_id, uint64_t member_id);
 bool stored_is_leader(const struct stored *s);
-struct gateway *stored_gateway(struct stored *s, uint64_t slot); /* NULL unless that slot is up */
+struct gateway *stored_gateway(struct stored *s, uint64_t slot); /* NULL unless that slot is up; 0 is raftd */
 void stored_stop(struct stored *s); /* on SIGTERM: finishes what runs, then stops the loop */
 
 /* --- in.c: every frame that arrives ----------------------------------------------------------------------- */
