@@ -1,4 +1,5 @@
-/* cluster - the member list: received from raftd (in.c), told to clients. Changes of membership are not served yet. */
+/* cluster - the members: their list is received from raftd (in.c) and told to clients; changes of it go to raftd (retry.c), which
+ * checks and agrees on them. raftd sends the new list before it says that a change is done, so answers are made of our list. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 #include "proto/pb.h"
 
 #define MEMBERS_MAX 1000 /* a list longer than this is not believed */
+#define PEER_URLS_BYTES_MAX ((size_t)16 * 1024) /* of one member */
 
 void cluster_forget(struct member *members, size_t count)
 {
@@ -70,21 +72,45 @@ void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t n
     buf_fini(&header);
 }
 
+static void encode_member(const struct member *m, struct buf *out, uint32_t number)
+{
+    struct buf one = BUF_INIT;
+    pb_add_uint(&one, 1, m->id);
+    pb_add_bytes(&one, 2, slice_str(m->name));
+    encode_urls(&one, 3, m->peer_urls);
+    encode_urls(&one, 4, m->client_urls);
+    pb_add_uint(&one, 5, m->is_learner);
+    pb_add_message(out, number, buf_slice(&one));
+    buf_fini(&one);
+}
+
+static void encode_list(const struct gatewayd *g, struct buf *out, uint32_t number)
+{
+    for (size_t i = 0; i < g->member_count; i++) {
+        encode_member(&g->members[i], out, number);
+    }
+}
+
 void cluster_encode_members(const struct gatewayd *g, struct buf *out)
 {
     gateway_encode_header(g, out, 1);
-    struct buf one = BUF_INIT;
-    for (size_t i = 0; i < g->member_count; i++) {
-        const struct member *m = &g->members[i];
-        buf_reset(&one);
-        pb_add_uint(&one, 1, m->id);
-        pb_add_bytes(&one, 2, slice_str(m->name));
-        encode_urls(&one, 3, m->peer_urls);
-        encode_urls(&one, 4, m->client_urls);
-        pb_add_uint(&one, 5, m->is_learner);
-        pb_add_message(out, 2, buf_slice(&one));
+    encode_list(g, out, 2);
+}
+
+/* Additions tell the new member before the list. */
+void cluster_encode_change(const struct gatewayd *g, enum member_op op, uint64_t id, struct buf *out)
+{
+    if (op != MEMBER_ADD) {
+        cluster_encode_members(g, out);
+        return;
     }
-    buf_fini(&one);
+    gateway_encode_header(g, out, 1);
+    for (size_t i = 0; i < g->member_count; i++) {
+        if (g->members[i].id == id) {
+            encode_member(&g->members[i], out, 2);
+        }
+    }
+    encode_list(g, out, 3);
 }
 
 static void reply_members(struct call *c)
@@ -130,3 +156,84 @@ void cluster_member_list(struct call *c, struct slice bytes)
     int err = pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, members_confirmed, c, &req);
     call_submitted(c, err, req);
 }
+
+/* --- changes ------------------------------------------------------------------------------------------------ */
+
+/* The fields of all four requests; their numbers differ. */
+struct change {
+    uint64_t id;
+    bool is_learner;
+    struct buf peer_urls; /* comma list */
+};
+
+/* A comma inside a URL would make two of it; no URL of a peer has one. */
+static int add_url(struct change *ch, struct slice url)
+{
+    if (url.len == 0 || memchr(url.data, ',', url.len) != NULL || ch->peer_urls.len + url.len > PEER_URLS_BYTES_MAX) {
+        return E_MEMBER_BAD_URLS;
+    }
+    if (ch->peer_urls.len > 0) {
+        buf_add_byte(&ch->peer_urls, ',');
+    }
+    buf_add_slice(&ch->peer_urls, url);
+    return OK;
+}
+
+static int decode_change(enum member_op op, struct slice body, struct change *ch)
+{
+    uint32_t id_field = op == MEMBER_ADD ? 0 : 1;
+    uint32_t urls_field = op == MEMBER_ADD ? 1 : op == MEMBER_UPDATE ? 2 : 0;
+    uint32_t learner_field = op == MEMBER_ADD ? 2 : 0;
+    struct pb_field f;
+    int rv, err = OK;
+    while ((rv = pb_next(&body, &f)) == 1) {
+        if (f.wire == PB_VARINT && id_field != 0 && f.number == id_field) {
+            ch->id = f.varint;
+        } else if (f.wire == PB_VARINT && learner_field != 0 && f.number == learner_field) {
+            ch->is_learner = f.varint != 0;
+        } else if (f.wire == PB_BYTES && urls_field != 0 && f.number == urls_field && err == OK) {
+            err = add_url(ch, f.bytes);
+        }
+    }
+    return rv != 0 ? E_MALFORMED_REQUEST : err;
+}
+
+int cluster_submit(struct gatewayd *g, enum member_op op, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+{
+    struct change ch = {.peer_urls = BUF_INIT};
+    int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : decode_change(op, body, &ch);
+    if (err == OK) {
+        enum member_op sent = op == MEMBER_ADD && ch.is_learner ? MEMBER_ADD_LEARNER : op;
+        err = pending_change(g, sent, ch.id, buf_slice(&ch.peer_urls), cb, arg, req);
+    }
+    buf_fini(&ch.peer_urls);
+    return err;
+}
+
+static void reply_change(struct call *c, enum member_op op, const struct answer *a)
+{
+    call_set_state(c, NULL);
+    if (a->err != OK) {
+        call_fail(c, a->err, NULL);
+        return;
+    }
+    struct buf out = BUF_INIT;
+    cluster_encode_change(call_gateway(c), op, a->member, &out);
+    call_reply(c, buf_slice(&out));
+    buf_fini(&out);
+}
+
+static void added(void *arg, const struct answer *a) { reply_change(arg, MEMBER_ADD, a); }
+static void changed(void *arg, const struct answer *a) { reply_change(arg, MEMBER_UPDATE, a); }
+
+static void submit(struct call *c, enum member_op op, struct slice bytes)
+{
+    uint64_t req = 0;
+    int err = cluster_submit(call_gateway(c), op, bytes, op == MEMBER_ADD ? added : changed, c, &req);
+    call_submitted(c, err, req);
+}
+
+void cluster_member_add(struct call *c, struct slice bytes) { submit(c, MEMBER_ADD, bytes); }
+void cluster_member_remove(struct call *c, struct slice bytes) { submit(c, MEMBER_REMOVE, bytes); }
+void cluster_member_update(struct call *c, struct slice bytes) { submit(c, MEMBER_UPDATE, bytes); }
+void cluster_member_promote(struct call *c, struct slice bytes) { submit(c, MEMBER_PROMOTE, bytes); }

@@ -101,6 +101,8 @@ void out_propose(struct gatewayd *g, uint64_t req, struct slice command);
 void out_read(struct gatewayd *g, uint64_t req, bool of_leader, struct slice command); /* of_leader: its stored answers */
 void out_query(struct gatewayd *g, uint64_t req, struct slice command);
 void out_status(struct gatewayd *g, uint64_t req, uint64_t what);
+void out_member_change(struct gatewayd *g, uint64_t req, uint64_t op, uint64_t id, struct slice peer_urls);
+void out_move_leader(struct gatewayd *g, uint64_t req, uint64_t target);
 void out_more(struct gatewayd *g, uint64_t req);
 void out_forget(struct gatewayd *g, uint64_t req);
 void out_watch(struct gatewayd *g, uint64_t token, uint64_t range_id, bool want_prev, struct slice key, struct slice range_end);
@@ -117,6 +119,7 @@ void retry_on_stored_up(struct gatewayd *g);
 void retry_answer(struct gatewayd *g, const struct fr_result *r);
 void retry_unsent(struct gatewayd *g); /* a leader is there again */
 void retry_refused(struct gatewayd *g, const struct fr_refused *r);
+void retry_member_said(struct gatewayd *g, const struct fr_member_said *m);
 
 /* --- kv.c --- Requests from anybody: checks body, chooses the way, sends. 0 or etcd's error at once (then cb is never called). */
 int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
@@ -152,7 +155,17 @@ void maint_alarm(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
 void health_watch(struct call *c, struct slice bytes);
 void health_list(struct call *c, struct slice bytes);
+void maint_move_leader(struct call *c, struct slice bytes);
+void cluster_member_add(struct call *c, struct slice bytes);
+void cluster_member_remove(struct call *c, struct slice bytes);
+void cluster_member_update(struct call *c, struct slice bytes);
+void cluster_member_promote(struct call *c, struct slice bytes);
 void cluster_member_list(struct call *c, struct slice bytes);
+/* Requests from anybody: op is MEMBER_ADD (also of learners), _PROMOTE, _REMOVE, _UPDATE, body the API's request message. 0 or
+ * etcd's error at once. And the response to it, when the answer has come: header, the new member, all members. */
+int cluster_submit(struct gatewayd *g, enum member_op op, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+void cluster_encode_change(const struct gatewayd *g, enum member_op op, uint64_t id, struct buf *out);
+int move_leader_submit(struct gatewayd *g, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
 void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* MemberListResponse, for the native door too */
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */

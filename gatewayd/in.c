@@ -83,6 +83,7 @@ static int raftd_frame(struct link *link, const struct frame *f, void *arg)
     case FR_REFUSED: retry_refused(g, &f->refused); return OK;
     case FR_LEADER: in_leader(g, &f->leader); return OK;
     case FR_MEMBER: cluster_receive(g, &f->member); return OK;
+    case FR_MEMBER_SAID: retry_member_said(g, &f->member_said); return OK;
     default: return E_MALFORMED;
     }
 }

@@ -1,4 +1,4 @@
-/* maint - Status, HashKV, Defragment, Alarm, and grpc.health.v1. From grpc.c; to retry.c. */
+/* maint - Status, HashKV, Defragment, Alarm, MoveLeader, and grpc.health.v1. From grpc.c; to retry.c. */
 #include "common/err.h"
 #include "gatewayd/gatewayd.h"
 #include "proto/pb.h"
@@ -50,6 +50,33 @@ void maint_alarm(struct call *c, struct slice bytes)
     if (err == OK) {
         err = pending_command(g, action == ALARM_GET ? VIA_READ : VIA_PROPOSE, COMMAND_ALARM, bytes, call_answer, c, &req);
     }
+    call_submitted(c, err, req);
+}
+
+/* raftd checks that it leads and that the target can. */
+int move_leader_submit(struct gatewayd *g, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+{
+    uint64_t target = 0;
+    int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(body, 1, &target);
+    return err != OK ? err : pending_change(g, 0, target, SLICE_EMPTY, cb, arg, req);
+}
+
+/* MoveLeaderResponse comes without a header (spec/semantics.md §1): it is empty. */
+static void moved(void *arg, const struct answer *a)
+{
+    struct call *c = arg;
+    call_set_state(c, NULL);
+    if (a->err != OK) {
+        call_fail(c, a->err, NULL);
+    } else {
+        call_reply(c, SLICE_EMPTY);
+    }
+}
+
+void maint_move_leader(struct call *c, struct slice bytes)
+{
+    uint64_t req = 0;
+    int err = move_leader_submit(call_gateway(c), bytes, moved, c, &req);
     call_submitted(c, err, req);
 }
 

@@ -243,6 +243,21 @@ static void native_members(void *arg, const struct answer *a)
     buf_fini(&members);
 }
 
+/* The membership or the leadership has changed. */
+static void native_changed(void *arg, const struct answer *a)
+{
+    struct native_call *c = arg;
+    struct buf response = BUF_INIT;
+    if (a->err) {
+        native_fail(c, a->err, a->text);
+        return;
+    }
+    if (c->op->way == NATIVE_CHANGE)
+        cluster_encode_change(c->door->g, c->op->kind, a->member, &response);
+    native_reply(c, buf_slice(&response));
+    buf_fini(&response);
+}
+
 /* Field 1, a number: AlarmRequest.action, MemberListRequest.linearizable. */
 static uint64_t first_varint(struct slice body)
 {
@@ -272,6 +287,8 @@ static int native_dispatch(struct native_call *c, struct slice body)
             return pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, native_members, c, &c->req);
         native_members(c, &(struct answer){.err = OK});
         return 0;
+    case NATIVE_CHANGE: return cluster_submit(g, c->op->kind, body, native_changed, c, &c->req);
+    case NATIVE_MOVE_LEADER: return move_leader_submit(g, body, native_changed, c, &c->req);
     case NATIVE_HISTORY: return native_history(c, body);
     }
     return E_UNIMPLEMENTED;

@@ -5,6 +5,7 @@
 #include "common/err.h"
 #include "etcd/rpc.pb-c.h"
 #include "gatewayd/pbmap.h"
+#include "proto/frames.h"
 #include "proto/pack.h"
 
 #define NAME_BYTES_MAX 256 /* of a key in a request's map */
@@ -27,6 +28,11 @@ static const struct native_op ops[] = {
     {"defragment", MESSAGES(defragment, defragment), NATIVE_QUERY, COMMAND_DEFRAGMENT},
     {"alarm", MESSAGES(alarm, alarm), NATIVE_ALARM, COMMAND_ALARM},
     {"member_list", MESSAGES(member_list, member_list), NATIVE_MEMBERS, 0},
+    {"member_add", MESSAGES(member_add, member_add), NATIVE_CHANGE, MEMBER_ADD},
+    {"member_remove", MESSAGES(member_remove, member_remove), NATIVE_CHANGE, MEMBER_REMOVE},
+    {"member_update", MESSAGES(member_update, member_update), NATIVE_CHANGE, MEMBER_UPDATE},
+    {"member_promote", MESSAGES(member_promote, member_promote), NATIVE_CHANGE, MEMBER_PROMOTE},
+    {"move_leader", MESSAGES(move_leader, move_leader), NATIVE_MOVE_LEADER, 0},
     {"history", &etcdserverpb__watch_create_request__descriptor, NULL, NATIVE_HISTORY, 0},
 };
 

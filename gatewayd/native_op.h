@@ -15,6 +15,8 @@ enum native_way {
     NATIVE_QUERY,   /* the local store */
     NATIVE_ALARM,   /* a read, or a proposal */
     NATIVE_MEMBERS, /* what raftd told */
+    NATIVE_CHANGE,  /* cluster_submit; kind is enum member_op */
+    NATIVE_MOVE_LEADER,
     NATIVE_HISTORY, /* ours: past events */
 };
 
@@ -22,7 +24,7 @@ struct native_op {
     const char *name;
     const ProtobufCMessageDescriptor *request, *response; /* response NULL: HISTORY makes its own map */
     enum native_way way;
-    enum command_kind kind;
+    unsigned kind; /* enum command_kind */
 };
 
 size_t native_op_count(void);

@@ -42,6 +42,16 @@ void out_status(struct gatewayd *g, uint64_t req, uint64_t what)
     }
 }
 
+void out_member_change(struct gatewayd *g, uint64_t req, uint64_t op, uint64_t id, struct slice peer_urls)
+{
+    to_raftd(g, FRAME(member_change, MEMBER_CHANGE, .req = req, .op = op, .id = id, .peer_urls = peer_urls));
+}
+
+void out_move_leader(struct gatewayd *g, uint64_t req, uint64_t target)
+{
+    to_raftd(g, FRAME(move_leader, MOVE_LEADER, .req = req, .target = target));
+}
+
 void out_more(struct gatewayd *g, uint64_t req) { to_stored(g, FRAME(more, MORE, .req = req)); }
 
 void out_forget(struct gatewayd *g, uint64_t req) { to_stored(g, FRAME(forget, FORGET, .req = req)); }

@@ -20,6 +20,7 @@ struct answer {
     struct slice text; /* replaces the err's own text when not empty */
     struct slice body; /* the API's response message, or this part of it */
     uint64_t total;    /* bytes of the whole message */
+    uint64_t member;   /* VIA_CHANGE: whom the change was about; there is no body */
     bool first;        /* the first part */
     bool more;         /* not the last part: pending_more asks for the next one */
 };
@@ -32,6 +33,7 @@ enum pending_via {
     VIA_PROPOSE, /* raftd, log, stored: may change something, is never sent twice without proof */
     VIA_READ,    /* raftd (read index), stored: may be sent again */
     VIA_QUERY,   /* stored: may be sent again */
+    VIA_CHANGE,  /* raftd: a change of membership, or of leadership; never sent twice */
     VIA_STATUS,  /* raftd, or stored alone while raftd is away: may be sent again */
 };
 
@@ -41,9 +43,10 @@ struct pending {
     enum pending_via via;
     answer_cb *cb;
     void *arg;
-    struct buf command; /* encoded command.h envelope; empty for STATUS */
+    struct buf command; /* encoded command.h envelope; CHANGE: peer URLs; empty for STATUS */
     uint64_t origin;    /* member id in it */
-    uint64_t what;      /* STATUS: enum status_what */
+    uint64_t what;      /* STATUS: enum status_what; CHANGE: enum member_op, or 0 to move the leadership */
+    uint64_t member;    /* CHANGE: its id */
     bool of_leader;     /* READ: only the leader's stored can answer */
     uint64_t deadline_ms;
     /* What has become of it. */
@@ -89,6 +92,8 @@ uint64_t pending_next_ms(const struct pending_table *t); /* first deadline; UINT
 int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
     uint64_t *req);
 int pending_status(struct gatewayd *g, uint64_t what, answer_cb *cb, void *arg, uint64_t *req);
+/* op 0: moves the leadership to the member. peer_urls (comma list) is copied. */
+int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req);
 /* Asks for the next part, after an answer with `more`. */
 void pending_more(struct gatewayd *g, uint64_t req);
 /* The owner went away: cb is not called any more. Fine for a req that is gone. (What was proposed still happens.) */

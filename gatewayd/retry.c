@@ -25,8 +25,8 @@
 /* The name and the origin are inside the command too. */
 static void refresh_command(struct gatewayd *g, struct pending *p)
 {
-    if (p->via == VIA_STATUS) {
-        return;
+    if (p->via == VIA_STATUS || p->via == VIA_CHANGE) {
+        return; /* raftd sees whom they come from */
     }
     struct buf old = p->command;
     p->command = BUF_INIT;
@@ -43,7 +43,8 @@ static bool has_way(const struct gatewayd *g, const struct pending *p)
 {
     switch (p->via) {
     case VIA_PROPOSE: return g->raftd_up && g->member_id != 0;
-    case VIA_READ: return g->raftd_up;
+    case VIA_READ:
+    case VIA_CHANGE: return g->raftd_up;
     case VIA_QUERY: return g->stored_up;
     case VIA_STATUS: return g->raftd_up || g->stored_up;
     }
@@ -64,6 +65,13 @@ static void send_now(struct gatewayd *g, struct pending *p)
     case VIA_READ: out_read(g, p->wire, p->of_leader, buf_slice(&p->command)); break;
     case VIA_QUERY: out_query(g, p->wire, buf_slice(&p->command)); break;
     case VIA_STATUS: out_status(g, p->wire, p->what); break;
+    case VIA_CHANGE:
+        if (p->what == 0) {
+            out_move_leader(g, p->wire, p->member);
+        } else {
+            out_member_change(g, p->wire, p->what, p->member, buf_slice(&p->command));
+        }
+        break;
     }
     p->sent = true;
     p->raftd_instance = g->raftd_instance;
@@ -95,7 +103,7 @@ static uint64_t timeout_of(const struct gatewayd *g, enum command_kind kind, str
 
 static bool is_crowded(const struct gatewayd *g, enum pending_via via)
 {
-    if (via == VIA_PROPOSE || via == VIA_READ) {
+    if (via == VIA_PROPOSE || via == VIA_READ || via == VIA_CHANGE) {
         return g->raftd_up && link_is_full(g->raftd);
     }
     return g->stored_up && link_is_full(g->stored);
@@ -142,6 +150,31 @@ int pending_status(struct gatewayd *g, uint64_t what, answer_cb *cb, void *arg, 
     }
     p->what = what;
     p->origin = g->member_id;
+    send_now(g, p);
+    if (req != NULL) {
+        *req = p->req;
+    }
+    return OK;
+}
+
+/* raftd gives up a little earlier, and knows better why. */
+#define CHANGE_GRACE_MS 500
+
+int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req)
+{
+    if (is_crowded(g, VIA_CHANGE)) {
+        return E_REQUEST_TOO_MANY_REQUESTS;
+    }
+    uint64_t deadline = gatewayd_now_ms(g) + g->request_timeout_ms + CHANGE_GRACE_MS;
+    struct pending *p = pending_new(&g->pending, VIA_CHANGE, cb, arg, deadline);
+    if (p == NULL) {
+        return E_REQUEST_TOO_MANY_REQUESTS;
+    }
+    p->what = op;
+    p->member = member;
+    p->origin = g->member_id;
+    buf_add_slice(&p->command, peer_urls);
+    g->pending.bytes += p->command.len;
     send_now(g, p);
     if (req != NULL) {
         *req = p->req;
@@ -201,6 +234,19 @@ void retry_answer(struct gatewayd *g, const struct fr_result *r)
     } else {
         pending_free(&g->pending, p);
     }
+    cb(arg, &a);
+}
+
+void retry_member_said(struct gatewayd *g, const struct fr_member_said *m)
+{
+    struct pending *p = pending_find_wire(&g->pending, m->req);
+    if (p == NULL || p->via != VIA_CHANGE) {
+        return;
+    }
+    struct answer a = {.req = p->req, .err = m->err != 0 ? err_from_number(m->err) : OK, .first = true, .member = m->id};
+    answer_cb *cb = p->cb;
+    void *arg = p->arg;
+    pending_free(&g->pending, p);
     cb(arg, &a);
 }
 
@@ -297,10 +343,11 @@ static bool sort_out_proposals(struct gatewayd *g)
     bool wants_barrier = false;
     size_t lost = 0;
     for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
-        if (p->via != VIA_PROPOSE || !p->sent || p->raftd_instance == g->raftd_instance) {
+        bool is_change = p->via == VIA_PROPOSE || p->via == VIA_CHANGE;
+        if (!is_change || !p->sent || p->raftd_instance == g->raftd_instance) {
             continue;
         }
-        if (g->member_count == 1 && has_proof(g, p)) {
+        if (g->member_count == 1 && p->via == VIA_PROPOSE && has_proof(g, p)) {
             p->ambiguous = wants_barrier = true;
         } else {
             p->doomed = E_AMBIGUOUS;
@@ -343,7 +390,7 @@ void retry_on_stored_up(struct gatewayd *g)
         }
     }
     for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
-        if (p->via == VIA_PROPOSE || p->doomed != OK) {
+        if (p->via == VIA_PROPOSE || p->via == VIA_CHANGE || p->doomed != OK) {
             continue;
         }
         if (!p->sent) {

@@ -141,7 +141,7 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
  * store_rev: current revision. */
 #define FR_PAST_END_FIELDS(U, I, B) U(token) I(next) I(feed_rev) I(compact_rev) I(store_rev)
 
-/* op: enum raft_conf_op. id: of the member; 0 for additions (raftd makes it from the URLs and the time). peer_urls: comma list. */
+/* op: enum member_op. id: of the member; 0 for additions (raftd makes it from the URLs and the time). peer_urls: comma list. */
 #define FR_MEMBER_CHANGE_FIELDS(U, I, B) U(req) U(op) U(id) B(peer_urls)
 #define FR_MOVE_LEADER_FIELDS(U, I, B) U(req) U(target)
 /* err: 0 or the number of err.h. After a success the list of MEMBERs that holds the change has been sent before it. id: of the
@@ -194,6 +194,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 /* above: one whose index is at least this. forgot: the log that acknowledged entries is gone (leader: count none of them). */
 #define FR_SNAP_ASK_FIELDS(U, I, B) U(above) U(forgot)
 #define FR_SNAP_DROP_FIELDS(U, I, B) U(id)
+
+enum member_op { MEMBER_ADD = 1, MEMBER_ADD_LEARNER, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE };
 
 enum status_what { STATUS_API = 0, STATUS_METRICS = 1, STATUS_HEALTH = 2 };
 
