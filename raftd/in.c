@@ -64,6 +64,12 @@ static int in_frame(struct link *l, const struct frame *f, void *arg)
         return in_status(d, l, &f->status);
     case FR_APPLIED:
         return in_applied(d, &f->applied);
+    case FR_MEMBER_CHANGE:
+        membership_gateway_asks(d, link_slot(l), &f->member_change);
+        return 0;
+    case FR_MOVE_LEADER:
+        membership_gateway_moves(d, link_slot(l), &f->move_leader);
+        return 0;
     default:
         return E_MALFORMED;
     }

@@ -12,33 +12,17 @@
 #include "common/opt.h"
 #include "common/priv.h"
 #include "common/rand.h"
+#include "raftd/change.h"
 
 /* --- one turn ----------------------------------------------------------------------------------- */
 
-/* Our name and client URLs stand in the log, so that all members tell the same; changed ones are proposed by the
- * leader. */
-static bool publish(struct raftd *d)
+static void stop_begin(struct raftd *d)
 {
-    const struct member *self = members_find(&d->members, d->member_id);
-    struct buf change = BUF_INIT;
-
-    if (!d->publish_due || d->stopping || !raft_is_settled(d->raft) || raft_commit(d->raft) < d->publish_index)
-        return false;
-    d->publish_due = false;
-    if (!self || (slice_eq(slice_str(self->name), slice_str(d->conf.name)) &&
-                  slice_eq(slice_str(self->client_urls), slice_str(d->conf.advertise_client_urls))))
-        return false;
-    raft_conf_encode(&change, &(struct raft_conf_change){
-                                  .op = RAFT_CONF_UPDATE,
-                                  .id = d->member_id,
-                                  .name = slice_str(d->conf.name),
-                                  .peer_urls = slice_str(self->peer_urls),
-                                  .client_urls = slice_str(d->conf.advertise_client_urls),
-                              });
-    turn_propose(d->turn, TURN_NOBODY, 0, entry_new(ENTRY_CONF, buf_slice(&change)));
-    d->publish_index = raft_last_index(d->raft); /* not again before this one is committed and in the table */
-    buf_fini(&change);
-    return true;
+    log_info("raftd: stopping");
+    notify_stopping();
+    d->stopping = true;
+    d->stop_until_ms = loop_now_ms(d->loop) + STOP_MS_MAX;
+    turn_stop(d->turn);
 }
 
 static void stop_continue(struct raftd *d, uint64_t now_ms)
@@ -56,6 +40,7 @@ static void timer_set(struct raftd *d)
 
     if (d->status_count > 0)
         at = MIN(at, d->status[0].until_ms);
+    at = MIN(at, membership_deadline(d));
     if (d->stopping)
         at = MIN(at, d->stop_until_ms);
     loop_timer_set(d->timer, at);
@@ -71,11 +56,14 @@ static void turn_end_cb(void *arg)
     turn_clock(d->turn, now_ms);
     out_tell(d);
     turn_end(d->turn);
-    if (publish(d))
+    /* Twice, so that a request that the core refuses at once is answered at once. */
+    for (int i = 0; i < 2 && membership_run(d); i++)
         turn_end(d->turn);
     out_tell(d);
     if (d->status_count > 0)
         out_status_expire(d, now_ms);
+    if (d->removed_at_ms > 0 && d->removed_at_ms <= now_ms && !d->stopping)
+        stop_begin(d);
     if (d->stopping)
         stop_continue(d, now_ms);
     timer_set(d);
@@ -101,12 +89,8 @@ static void term_cb(void *arg)
 {
     struct raftd *d = arg;
 
-    log_info("raftd: stopping");
-    notify_stopping();
-    d->stopping = true;
-    d->stop_until_ms = loop_now_ms(d->loop) + STOP_MS_MAX;
     turn_clock(d->turn, loop_now_ms(d->loop));
-    turn_stop(d->turn);
+    stop_begin(d);
 }
 
 /* --- start and end ------------------------------------------------------------------------------ */
@@ -173,6 +157,7 @@ static void end(struct raftd *d)
         link_drain(d->links[slot], 200);
     for (unsigned slot = 0; slot < RAFTD_SLOTS; slot++)
         link_free(d->links[slot]);
+    change_free(d->change);
     turn_free(d->turn);
     raft_free(d->raft);
     wal_close(d->wal);
@@ -200,6 +185,7 @@ int main(int argc, char **argv)
     d.timer = loop_timer_new(d.loop, timer_cb, &d);
     start_log(&d, dir);
     free(dir);
+    membership_start(&d);
 
     /* Ours first: the links' own hooks send what this one says. */
     loop_on_turn_end(d.loop, turn_end_cb, &d);
@@ -214,5 +200,5 @@ int main(int argc, char **argv)
 
     end(&d);
     log_info("raftd: stopped");
-    return 0;
+    return d.removed_at_ms > 0 ? EXIT_REMOVED : 0;
 }

@@ -15,14 +15,17 @@ bool out_stored_is_up(const struct raftd *d)
 
 /* --- effects of a turn -------------------------------------------------------------------------- */
 
-/* There are no peers yet: the core of a single member has nobody to write to. */
+/* To another member, in the same message as what else goes there. What cannot be queued is dropped: the core copes, and is
+ * told (peers_report). Answers and heartbeats never stand behind an append. */
 static void out_send(void *arg, const struct raft_msg *m)
 {
-    char text[256];
+    struct raftd *d = arg;
+    struct buf *out = peers_begin(d->peers, m->to, m->type == RAFT_MSG_APPEND ? PEER_STREAM_APPENDS : PEER_STREAM_BEATS);
 
-    UNUSED(arg);
-    raft_show_msg(m, text, sizeof(text));
-    log_debug("raft: no link to a peer for %s", text);
+    if (!out)
+        return;
+    peer_msg_encode(out, m);
+    peers_end(d->peers);
 }
 
 static uint64_t out_persist(void *arg, const struct raft_ready *ready)
@@ -57,6 +60,10 @@ static void out_serve(void *arg, unsigned slot, uint64_t index, uint64_t req, st
 {
     struct raftd *d = arg;
 
+    if (slot >= TURN_PEER_SLOT) {
+        forward_serve(d, slot, index, req, command);
+        return;
+    }
     link_send(d->links[LINK_SLOT_STORED],
               FRAME(serve, SERVE, .slot = slot, .index = index, .req = req, .command = command));
 }
@@ -65,6 +72,10 @@ static void out_refused(void *arg, unsigned slot, uint64_t req, int err)
 {
     struct raftd *d = arg;
 
+    if (slot == TURN_CHANGE) {
+        membership_refused(d, req, err);
+        return;
+    }
     must(slot < RAFTD_SLOTS);
     log_debug("raftd: refused request %" PRIu64 " of %s: %s", req, link_name(d->links[slot]), err_text(err));
     link_send(d->links[slot], FRAME(refused, REFUSED, .req = req, .err = (uint64_t)-err));
@@ -80,8 +91,7 @@ static void out_changed(void *arg)
         log_info("raft: %s, term %" PRIu64 ", leader %" PRIx64 ", last %" PRIu64, raft_role_name(now.role), now.term,
                  now.leader, raft_last_index(d->raft));
     d->said = now;
-    if (raft_is_settled(d->raft))
-        d->publish_due = true;
+    d->publish_due = true;
     out_tell_all(d);
 }
 
@@ -93,6 +103,7 @@ static void out_conf(void *arg, const struct entry *e)
 
     if (!err)
         err = members_apply(&d->members, &change);
+    membership_committed(d, e, err);
     if (err) {
         d->conf_rejected++;
         log_warnx("members: entry %" PRIu64 " changes nothing: %s", e->index, err_name(err));
@@ -100,8 +111,7 @@ static void out_conf(void *arg, const struct entry *e)
     }
     log_info("members: entry %" PRIu64 ", operation %" PRIu64 " on member %" PRIx64 ", now %zu members", e->index,
              change.op, change.id, d->members.count);
-    d->publish_due = true;
-    out_tell_all(d);
+    membership_changed(d);
 }
 
 static void out_drop(void *arg, uint64_t below)

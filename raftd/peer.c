@@ -195,6 +195,19 @@ static int hello_refuse(struct peer_conn *c, const struct fr_hello *h, const cha
     return E_CLUSTER_ID_MISMATCH;
 }
 
+bool peers_is_guest(const struct peer_conn *c, const struct fr_hello *h, bool *removed)
+{
+    const struct peers *p = c->peers;
+
+    *removed = false;
+    if (c->dialled || h->version != FRAMES_VERSION || h->role != ROLE_PEER)
+        return false;
+    if (h->cluster_id == 0 && h->member_id == RAFT_NONE)
+        return true;
+    *removed = h->cluster_id == p->conf.cluster_id && p->ops->was_removed(h->member_id, p->arg);
+    return *removed;
+}
+
 int peers_hello(struct peer_conn *c, const struct fr_hello *h)
 {
     struct peers *p = c->peers;
@@ -418,18 +431,16 @@ void peers_listen(struct peers *p)
 
 /* --- beginning and end ------------------------------------------------------------------------------- */
 
-static void tls_setup(struct peers *p)
+struct tls_context *peers_tls(const struct conf *c, bool server, struct buf *why)
 {
-    const struct conf *c = p->conf.conf;
-    bool own_client = c->peer_client_cert_file[0] != '\0';
-    struct buf why = BUF_INIT;
+    bool own_client = !server && c->peer_client_cert_file[0] != '\0';
 
     if (!c->peer_cert_file[0] && !c->peer_auto_tls)
-        return;
+        return NULL;
     struct tls_conf tc = {
-        .server = true,
-        .cert_file = c->peer_cert_file,
-        .key_file = c->peer_key_file,
+        .server = server,
+        .cert_file = own_client ? c->peer_client_cert_file : c->peer_cert_file,
+        .key_file = own_client ? c->peer_client_key_file : c->peer_key_file,
         .ca_file = c->peer_trusted_ca_file,
         .crl_file = c->peer_crl_file,
         .require_cert = c->peer_client_cert_auth || c->peer_trusted_ca_file[0],
@@ -440,13 +451,17 @@ static void tls_setup(struct peers *p)
         .min_version = c->tls_min_version,
         .max_version = c->tls_max_version,
     };
-    p->tls_server = tls_context_new(&tc, &why);
-    tc.server = false;
-    tc.cert_file = own_client ? c->peer_client_cert_file : c->peer_cert_file;
-    tc.key_file = own_client ? c->peer_client_key_file : c->peer_key_file;
-    if (p->tls_server)
-        p->tls_client = tls_context_new(&tc, &why);
-    if (!p->tls_server || !p->tls_client)
+    return tls_context_new(&tc, why);
+}
+
+static void tls_setup(struct peers *p)
+{
+    struct buf why = BUF_INIT;
+
+    p->tls_server = peers_tls(p->conf.conf, true, &why);
+    if (why.len == 0)
+        p->tls_client = peers_tls(p->conf.conf, false, &why);
+    if (why.len > 0)
         fatalx("peer: %.*s", (int)why.len, (const char *)why.data);
     buf_fini(&why);
 }

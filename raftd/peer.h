@@ -9,6 +9,7 @@
  *
  *   dialled:  WAIT --backoff--> RESOLVE -> CONNECT -> (TLS) -> HELLO --theirs is good--> UP --lost, silent--> WAIT
  *   accepted:                                         (TLS) -> HELLO --theirs is good, ours is said--> UP -> gone
+ *                                                                 '--nobody's, or a removed member's--> GUEST -> gone
  *
  * Nothing relies on delivery: what cannot be queued is dropped, and `lost` tells it. A peer is not trusted to be well
  * formed: sizes are checked before memory is taken, and bytes that are no frame close the connection. */
@@ -33,6 +34,7 @@ enum peer_stream {
 #define PEERS_MAX 64 /* members that were ever heard of in one run and have not been forgotten */
 
 struct peers;
+struct tls_context;
 
 struct peers_ops {
     /* One frame of a member; borrowed. Non-zero: the peer is at fault, the connection is closed. */
@@ -43,12 +45,19 @@ struct peers_ops {
     void (*lost)(uint64_t member, void *arg);
     /* May this member, which is not among those of peers_set, talk to us? */
     bool (*may_talk)(uint64_t member, void *arg);
+    /* Guests, who only get one answer: a removed member is told so, and one that is to join (its HELLO has no ids) may ask for
+     * the members' table (appends it). */
+    bool (*was_removed)(uint64_t member, void *arg);
+    void (*table)(struct buf *out, void *arg);
 };
 
 struct peers_conf {
     const struct conf *conf; /* URLs, timing, TLS; borrowed for life */
     uint64_t cluster_id, member_id, instance;
 };
+
+/* The TLS of this configuration; NULL: none is configured, or why says what is wrong. Given. */
+struct tls_context *peers_tls(const struct conf *conf, bool server, struct buf *why);
 
 struct peers *peers_new(struct loop *loop, const struct peers_conf *conf, const struct peers_ops *ops, void *arg);
 void peers_free(struct peers *p); /* at exit only, before loop_free */

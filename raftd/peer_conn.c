@@ -201,8 +201,17 @@ static void conn_up(struct peer_conn *c)
 
 static int hello_in(struct peer_conn *c, const struct frame *f)
 {
+    bool removed;
+
     if (f->type != FR_HELLO)
         return E_MALFORMED;
+    if (peers_is_guest(c, &f->hello, &removed)) {
+        say_hello(c);
+        c->state = PEER_CONN_GUEST; /* until deadline_ms */
+        if (removed)
+            say(c, FRAME(removed, REMOVED, .cluster_id = f->hello.cluster_id, .member_id = f->hello.member_id));
+        return 0;
+    }
     int err = peers_hello(c, &f->hello);
     if (err)
         return err;
@@ -212,12 +221,28 @@ static int hello_in(struct peer_conn *c, const struct frame *f)
     return 0;
 }
 
+static int guest_in(struct peer_conn *c, const struct frame *f)
+{
+    struct buf table = BUF_INIT;
+
+    if (f->type != FR_MEMBERS_ASK)
+        return E_MALFORMED;
+    log_info("peer: \"%.*s\" at %s asks who the members are", (int)MIN(f->members_ask.name.len, 64),
+             (const char *)f->members_ask.name.data, c->address);
+    c->peers->ops->table(&table, c->peers->arg);
+    say(c, FRAME(members_told, MEMBERS_TOLD, .cluster_id = c->peers->conf.cluster_id, .table = buf_slice(&table)));
+    buf_fini(&table);
+    return 0;
+}
+
 static int frame_in(struct peer_conn *c, const struct frame *f)
 {
     struct peers *p = c->peers;
 
     if (c->state == PEER_CONN_HELLO)
         return hello_in(c, f);
+    if (c->state == PEER_CONN_GUEST)
+        return guest_in(c, f);
     if (!frame_may(f->type, ROLE_PEER, ROLE_PEER) || f->type == FR_HELLO)
         return E_MALFORMED;
     if (f->type == FR_PING) {
@@ -506,7 +531,7 @@ void peer_conn_tick(struct peer_conn *c, uint64_t now_ms)
 
     if (c->state != PEER_CONN_UP) {
         if (now_ms >= c->deadline_ms)
-            peer_conn_close(c, c->state == PEER_CONN_OPENING ? NULL : "no HELLO in time");
+            peer_conn_close(c, c->state == PEER_CONN_OPENING || c->state == PEER_CONN_GUEST ? NULL : "no HELLO in time");
         return;
     }
     if (now_ms - c->heard_ms >= p->dead_ms) {

@@ -23,7 +23,7 @@
 #define PEER_HELLO_BYTES_MAX 512
 #define PEER_LISTENERS_MAX 16
 
-enum peer_conn_state { PEER_CONN_OPENING, PEER_CONN_TLS, PEER_CONN_HELLO, PEER_CONN_UP, PEER_CONN_CLOSED };
+enum peer_conn_state { PEER_CONN_OPENING, PEER_CONN_TLS, PEER_CONN_HELLO, PEER_CONN_GUEST, PEER_CONN_UP, PEER_CONN_CLOSED };
 
 struct peer_conn {
     LIST_ENTRY(peer_conn) entry;
@@ -115,6 +115,7 @@ void peer_conn_flush(struct peer_conn *c);
 void peer_conn_tick(struct peer_conn *c, uint64_t now_ms);
 
 /* peer.c: what connections tell */
+bool peers_is_guest(const struct peer_conn *c, const struct fr_hello *hello, bool *removed);
 int peers_hello(struct peer_conn *c, const struct fr_hello *hello); /* is it good? sets c->peer */
 void peers_conn_up(struct peer_conn *c);
 void peers_conn_gone(struct peer_conn *c);

@@ -5,9 +5,13 @@
 #include "common/conf.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/metrics.h"
 #include "proto/link.h"
 #include "proto/names.h"
+#include "raftd/forward.h"
 #include "raftd/members.h"
+#include "raftd/peer.h"
+#include "raftd/peer_msg.h"
 #include "raftd/raft.h"
 #include "raftd/turn.h"
 #include "raftd/wal.h"
@@ -23,6 +27,8 @@
 #define RAFT_CACHE_BYTES (4 * MIB)
 #define RAFT_APPEND_BYTES (1 * MIB)
 #define RAFT_INFLIGHT_BYTES (8 * MIB)
+/* Exit code of a member that was removed from its cluster: starting it again is of no use (systemd: RestartPreventExitStatus). */
+#define EXIT_REMOVED 3
 /* An orderly end takes no longer, whatever the peers do. */
 #define STOP_MS_MAX 5000
 
@@ -30,6 +36,14 @@ struct status_wait {
     unsigned slot;
     uint64_t req, what;
     uint64_t until_ms;
+};
+
+/* slow.c: how long our own syncs take, as of the last look. */
+struct slow {
+    uint64_t look_ms; /* the next look */
+    uint64_t counts[HISTOGRAM_BUCKETS_MAX + 1]; /* of the log's histogram then */
+    uint64_t quiet_ms; /* no hand-over before */
+    uint64_t handed_over;
 };
 
 /* What was last logged about the core. */
@@ -47,12 +61,20 @@ struct raftd {
     struct raft *raft;
     struct turn *turn;
     struct link *links[RAFTD_SLOTS];
+    struct peers *peers;
+    struct peer_msg peer_msg; /* that is being received */
+    struct forward forward;
+    struct slow slow;
 
     uint64_t cluster_id, member_id;
     uint64_t instance;      /* random, of this run */
     struct members members; /* as of the committed entries */
+    struct change *change;  /* requests to change it */
     bool publish_due;       /* our attributes in it may be old */
-    uint64_t publish_index; /* last entry of the log when the change was proposed */
+    bool publish_asked;     /* and a request to change them is under way */
+    uint64_t publish_at_ms; /* not before */
+    size_t voters_said;     /* as last warned about */
+    uint64_t removed_at_ms; /* we are no member any more, and end then; 0: we are one */
     bool tell[RAFTD_SLOTS]; /* this link is owed LEAD, or LEADER and MEMBERs */
 
     struct status_wait status[STATUS_WAIT_MAX];
@@ -61,6 +83,7 @@ struct raftd {
     struct raftd_said said;
     bool stopping;
     uint64_t stop_until_ms;
+    uint64_t stop_index; /* last entry of the log when we were told to stop */
     uint64_t conf_rejected; /* committed changes that the table refused: always 0 */
     struct log_limit behind_limit;
 };
@@ -75,6 +98,26 @@ void out_tell_all(struct raftd *d);                                           /*
 void out_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t what); /* now, or when stored is back */
 void out_status_expire(struct raftd *d, uint64_t now_ms);
 bool out_stored_is_up(const struct raftd *d);
+
+/* membership.c: requests to change the members, their answers, and what the members mean to us */
+void membership_start(struct raftd *d);
+void membership_gateway_asks(struct raftd *d, unsigned slot, const struct fr_member_change *f);
+void membership_gateway_moves(struct raftd *d, unsigned slot, const struct fr_move_leader *f);
+int membership_peer_frame(struct raftd *d, uint64_t member, const struct frame *f); /* CHANGE_FORWARD, CHANGE_SAID, REMOVED */
+void membership_refused(struct raftd *d, uint64_t tag, int err);                    /* by the core */
+void membership_committed(struct raftd *d, const struct entry *e, int err);
+void membership_changed(struct raftd *d);                  /* d->members is another table now; peers_set is not called here */
+void membership_removed(struct raftd *d, const char *how); /* we end soon, with EXIT_REMOVED */
+bool membership_run(struct raftd *d);                      /* at the end of a turn; true: the core has a ready */
+uint64_t membership_deadline(const struct raftd *d);
+void membership_table(struct raftd *d, struct buf *out); /* for one that is to join */
+
+/* slow.c: a leader whose disk is slow hands its leadership over */
+void slow_check(struct raftd *d, uint64_t now_ms);
+
+/* peering.c: raftd's end of peer.c */
+void peering_start(struct raftd *d);
+void peering_members(struct raftd *d); /* who they are now, uncommitted changes included */
 
 /* facts.c: what raftd adds to /metrics */
 void facts_render(const struct raftd *d, struct buf *out);
