@@ -184,8 +184,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
  * with `forgot`: once this index is committed there it may vote again; else 0. */
 #define FR_SNAP_OFFER_FIELDS(U, I, B) U(id) U(term) U(index) U(log_term) U(vote_from) B(members)
 #define FR_SNAP_LOAD_FIELDS(U, I, B) U(id) U(index)
-/* from: the part wanted next, in order; until: send none from this number on. Repeated when nothing comes: go back to from. */
-#define FR_SNAP_MORE_FIELDS(U, I, B) U(id) U(from) U(until)
+/* from: the part wanted next, in order; until: send none from this number on. again: parts were lost, go back to from. */
+#define FR_SNAP_MORE_FIELDS(U, I, B) U(id) U(from) U(until) U(again)
 /* part: 0 ... chain: CRC32C over the bytes of all parts up to and with this one, begun with the id's low half. last: none
  * follows. bytes: pairs, each key length (4) value length (4) key value, big endian. */
 #define FR_SNAP_PART_FIELDS(U, I, B) U(id) U(part) U(last) U(chain) B(bytes)

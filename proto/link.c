@@ -437,6 +437,16 @@ static void link_gather_cb(void *arg)
     wire_wake(l->wire);
 }
 
+void link_kick(struct link *l, const char *why)
+{
+    if (l->state == LINK_DOWN)
+        return;
+    log_info("link: %s: closed by us: %s", l->name, why);
+    wire_detach(l->wire);
+    link_lost(l);
+    wire_wake(l->wire); /* what is left of a message goes */
+}
+
 void link_pause(struct link *l, bool paused)
 {
     if (l->is_paused && !paused)

@@ -74,6 +74,9 @@ void link_send(struct link *l, const struct frame *frame);
 bool link_is_full(const struct link *l);
 size_t link_pending_bytes(const struct link *l);
 
+/* Closes the pipe to the peer, if there is one (`down` is called): it will come again and say HELLO. why: for the log. */
+void link_kick(struct link *l, const char *why);
+
 /* Stops handing frames up until resumed; nng then pushes back to the peer. */
 void link_pause(struct link *l, bool paused);
 

@@ -173,6 +173,10 @@ void apply_end(struct stored *s)
     results_write(s, s->applied);
     mvcc_batch_end(s->mvcc, s->applied);
     s->in_batch = false;
+    if (s->blank && s->commit > 0 && s->applied >= s->commit) {
+        s->blank = false;
+        log_info("stored: the log has made the store whole again, applied %llu", (unsigned long long)s->applied);
+    }
     histogram_observe_us(&s->stats.commit, clock_now_us() - us);
     histogram_observe_us(&s->stats.apply, clock_now_us() - s->batch_us);
 

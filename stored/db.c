@@ -57,7 +57,8 @@ struct db_iter {
 
 static int error_code(const char *text)
 {
-    if (strncmp(text, "Corruption", 10) == 0) {
+    /* A file that LevelDB knows of and does not find is damage like any other. */
+    if (strncmp(text, "Corruption", 10) == 0 || strstr(text, "No such file") != NULL) {
         return E_DAMAGED;
     }
     if (strstr(text, "lock ") != NULL) {

@@ -3,10 +3,15 @@
  * from their HELLOs.
  *
  * A message of raftd is one batch of apply: SERVE frames in it wait in read.c until the batch has ended. */
+#include "stored/kin.h"
+#include "stored/snap.h"
 #include "stored/stored.h"
+
+#include <stdlib.h>
 
 #include "common/err.h"
 #include "common/log.h"
+#include "common/mem.h"
 #include "common/notify.h"
 #include "proto/names.h"
 
@@ -37,6 +42,7 @@ static void raft_down(struct link *link, void *arg)
 
     UNUSED(link);
     apply_end(s);
+    snap_raft_down(s);
     s->raft_up = false;
     s->gateways[LINK_SLOT_STORED].up = false;
     s->gateways[LINK_SLOT_STORED].epoch++;
@@ -61,6 +67,19 @@ static int in_serve(struct stored *s, const struct fr_serve *fr)
     return 0;
 }
 
+static void in_members(struct stored *s, uint64_t members)
+{
+    struct kin kin = {s->cluster_id, s->member_id, members};
+    char *dir;
+
+    if (members == s->members || !s->member_id)
+        return;
+    s->members = members;
+    dir = xasprintf("%s/%s", s->conf->data_dir, NAME_STORE_DIR);
+    kin_write(dir, &kin);
+    free(dir);
+}
+
 static int in_lead(struct stored *s, const struct fr_lead *fr)
 {
     int err = stored_identify(s, fr->cluster_id, fr->member_id);
@@ -73,6 +92,7 @@ static int in_lead(struct stored *s, const struct fr_lead *fr)
     s->leader = fr->leader;
     s->commit = fr->commit;
     s->is_learner = fr->is_learner;
+    in_members(s, fr->members);
     mvcc_set_identity(s->mvcc, s->cluster_id, s->member_id, s->term);
     /* Leading again in another term is a new leadership: somebody else may have renewed in between. */
     if (led != leads || (leads && new_term))
@@ -118,7 +138,7 @@ static int raft_frame(struct link *link, const struct frame *frame, void *arg)
     case FR_REFUSED:
         return in_refused(&frame->refused);
     default:
-        return E_MALFORMED;
+        return snap_frame(s, frame);
     }
 }
 
@@ -141,6 +161,8 @@ static int gateway_up(struct link *link, const struct fr_hello *hello, void *arg
     struct gateway *g = arg;
 
     UNUSED(link);
+    if (snap_is_closed(g->s))
+        return E_AGAIN;
     g->up = true;
     g->epoch++;
     g->instance = hello->instance;

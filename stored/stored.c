@@ -13,6 +13,9 @@
 #include "common/notify.h"
 #include "common/rand.h"
 #include "proto/names.h"
+#include "stored/kin.h"
+#include "stored/snap.h"
+#include "stored/swap.h"
 
 #define STOP_POLL_MS 5
 #define STOP_DRAIN_MS 200 /* for results that are on their way to a gateway */
@@ -90,16 +93,59 @@ static uint64_t min_ttl_s(const struct conf *conf)
     return (conf->election_timeout_ms * 3 / 2 + 999) / 1000;
 }
 
-static void open_store(struct stored *s)
+static int ignore_pair(void *arg, struct slice key, struct slice value)
 {
+    UNUSED(arg);
+    UNUSED(key);
+    UNUSED(value);
+    return 0;
+}
+
+/* mvcc_open reads what it needs itself; what other modules keep in the store must be readable too. */
+static int try_open(struct stored *s, struct buf *why)
+{
+    static const char prefixes[] = {META_LEASE, META_ALARM, META_RESULTS, META_IDENTITY};
     char *dir = xasprintf("%s/%s/db", s->conf->data_dir, NAME_STORE_DIR);
     struct mvcc_conf mc = {.dir = dir, .cache_bytes = s->conf->cache_bytes, .leases = s->leases};
-    struct buf why = BUF_INIT;
-    int err = mvcc_open(&s->mvcc, &mc, &why);
+    int err = mvcc_open(&s->mvcc, &mc, why);
 
+    for (size_t i = 0; !err && i < sizeof prefixes; i++) {
+        err = mvcc_meta_each(s->mvcc, prefixes[i], ignore_pair, NULL);
+        if (err) {
+            buf_printf(why, "%s: keys with prefix %c cannot be read", dir, prefixes[i]);
+            mvcc_close(s->mvcc);
+        }
+    }
+    free(dir);
+    return err;
+}
+
+/* A damaged store is refused, unless there are other members who have the same: then it is set aside, and raftd will
+ * see to it that we get theirs (HELLO says that nothing is applied). Nothing is lost: what was applied is in a
+ * majority's logs or snapshots. */
+static void open_store(struct stored *s)
+{
+    char *dir = xasprintf("%s/%s", s->conf->data_dir, NAME_STORE_DIR);
+    struct buf why = BUF_INIT;
+    struct kin kin;
+
+    s->leases = leases_new(min_ttl_s(s->conf));
+    int err = try_open(s, &why);
+    if (err == E_DAMAGED && kin_read(dir, &kin) && kin.members > 1) {
+        log_error("stored: the store is damaged, asking the other members for theirs: %.*s", (int)why.len,
+                  (const char *)why.data);
+        buf_reset(&why);
+        swap_set_aside(dir);
+        leases_free(s->leases);
+        s->leases = leases_new(min_ttl_s(s->conf));
+        err = try_open(s, &why);
+        s->blank = true;
+        s->cluster_id = kin.cluster_id;
+        s->member_id = kin.member_id;
+    }
     if (err) {
         buf_add_byte(&why, '\0');
-        fatalx("stored: %s cannot be opened: %s: %s", dir, err_text(err), (const char *)why.data);
+        fatalx("stored: %s/db cannot be opened: %s: %s", dir, err_text(err), (const char *)why.data);
     }
     buf_fini(&why);
     free(dir);
@@ -113,18 +159,11 @@ static void gateways_init(struct stored *s)
     }
 }
 
-void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
+/* The store and all that is kept in it or remembers something of it. */
+static void store_begin(struct stored *s)
 {
     struct mvcc_stats stats;
 
-    *s = (struct stored){.conf = conf, .loop = loop, .instance = rand_system_u64() | 1};
-    TAILQ_INIT(&s->arrived);
-    TAILQ_INIT(&s->parked);
-    TAILQ_INIT(&s->stalled);
-    gateways_init(s);
-    status_init(s);
-
-    s->leases = leases_new(min_ttl_s(conf));
     open_store(s);
     s->applied = mvcc_applied(s->mvcc);
     lease_cmd_load(s);
@@ -132,7 +171,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     results_load(s);
     if (mvcc_meta_each(s->mvcc, META_IDENTITY, load_identity, s) != 0)
         fatalx("stored: identity cannot be read from the store");
-    mvcc_set_identity(s->mvcc, s->cluster_id, s->member_id, 0);
+    mvcc_set_identity(s->mvcc, s->cluster_id, s->member_id, s->term);
     feed_hooks(s);
     past_init(s);
     upkeep_init(s);
@@ -141,6 +180,56 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     log_info("stored: store open, revision %lld, compacted %lld, keys %llu, leases %zu, applied %llu",
              (long long)stats.rev, (long long)stats.compact_rev, (unsigned long long)stats.keys,
              leases_count(s->leases), (unsigned long long)s->applied);
+}
+
+static void store_end(struct stored *s)
+{
+    read_fini(s);
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
+        if (s->gateways[slot].ranges)
+            feed_gateway_down(&s->gateways[slot]);
+    past_fini(s);
+    upkeep_fini(s);
+    results_fini(s);
+    alarm_fini(s);
+    mvcc_close(s->mvcc);
+    leases_free(s->leases);
+    ring_free(s->ring);
+    s->mvcc = NULL;
+    s->leases = NULL;
+    s->ring = NULL;
+}
+
+void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
+{
+    char *dir = xasprintf("%s/%s", conf->data_dir, NAME_STORE_DIR);
+
+    *s = (struct stored){.conf = conf, .loop = loop, .instance = rand_system_u64() | 1};
+    TAILQ_INIT(&s->arrived);
+    TAILQ_INIT(&s->parked);
+    TAILQ_INIT(&s->stalled);
+    gateways_init(s);
+    status_init(s);
+    snap_init(s);
+    swap_recover(dir);
+    free(dir);
+    store_begin(s);
+    if (s->blank)
+        keep_identity(s);
+}
+
+void stored_reopen(struct stored *s)
+{
+    char *dir = xasprintf("%s/%s", s->conf->data_dir, NAME_STORE_DIR);
+
+    must(!s->in_batch && loop_work_pending(s->loop) == 0);
+    store_end(s);
+    swap_commit(dir);
+    free(dir);
+    store_begin(s);
+    s->blank = false;
+    keep_identity(s); /* a snapshot has nobody's */
+    leases_lead(s->leases, stored_is_leader(s), loop_now_ms(s->loop), s->conf->election_timeout_ms);
 }
 
 static struct link *link_make(struct stored *s, const char *name, const char *base, bool listen, enum role peer,
@@ -221,16 +310,7 @@ void stored_fini(struct stored *s)
 {
     apply_end(s);
     mvcc_sync(s->mvcc);
-    read_fini(s);
-    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
-        if (s->gateways[slot].ranges)
-            feed_gateway_down(&s->gateways[slot]);
-    past_fini(s);
-    upkeep_fini(s);
-    results_fini(s);
-    alarm_fini(s);
-    mvcc_close(s->mvcc);
-    leases_free(s->leases);
-    ring_free(s->ring);
+    snap_fini(s);
+    store_end(s);
     buf_fini(&s->response);
 }

@@ -68,6 +68,7 @@ struct upkeep;
 struct auto_compact;
 struct read_request;
 struct read_job;
+struct snap;
 
 TAILQ_HEAD(history_queue, history_request);
 TAILQ_HEAD(read_requests, read_request);
@@ -116,7 +117,7 @@ struct stored {
     /* What raftd said last. */
     struct link *raft;
     bool raft_up, raft_known; /* known: it has been up since our start */
-    uint64_t term, leader, commit;
+    uint64_t term, leader, commit, members;
     bool is_learner;
 
     struct gateway gateways[GATEWAY_SLOTS + 1]; /* by slot; [0] is raftd, asking for another member */
@@ -143,6 +144,9 @@ struct stored {
     unsigned history_turn_near, history_turn_far; /* slots that were served last */
     struct loop_timer *history_timer;
 
+    struct snap *snap;
+    bool blank; /* the store was damaged and set aside: what is here lacks what was once told, until it has caught up */
+
     bool stopping;
     struct stored_stats stats;
 };
@@ -151,6 +155,7 @@ struct stored {
 /* Opens the store below conf's data-dir (which exists and is locked by us). fatal if it cannot. */
 void stored_init(struct stored *s, const struct conf *conf, struct loop *loop);
 void stored_fini(struct stored *s); /* syncs and closes; no worker job may be running */
+void stored_reopen(struct stored *s); /* snap.c: what was loaded takes the place of the store; no job may be running */
 void stored_links(struct stored *s); /* makes and starts the links */
 /* raftd says who we are. E_CLUSTER_ID_MISMATCH if the store belongs to somebody else. */
 int stored_identify(struct stored *s, uint64_t cluster_id, uint64_t member_id);

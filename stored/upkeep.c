@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/pb.h"
+#include "stored/snap.h"
 
 /* Chores that wait; over it: "too many requests". */
 #define CHORES_MAX 64
@@ -167,7 +168,7 @@ static void disk_next(struct stored *s)
     struct upkeep *u = s->upkeep;
     uint64_t now_ms = loop_now_ms(s->loop);
 
-    if (u->disk_busy || s->stopping)
+    if (u->disk_busy || s->stopping || snap_is_swapping(s))
         return;
     if (u->sync_wanted) {
         sync_start(s);
@@ -287,7 +288,7 @@ static void chore_done(void *arg)
 {
     struct chore *c = arg;
     struct stored *s = c->s;
-    struct gateway *g = stored_gateway(s, c->slot);
+    struct gateway *g = c->slot ? stored_gateway(s, c->slot) : NULL;
     uint64_t us = clock_now_us() - c->begun_us;
 
     if (c->kind == CHORE_DEFRAGMENT) {
@@ -312,7 +313,7 @@ static void chores_run(struct stored *s)
     struct upkeep *u = s->upkeep;
     struct chore *c = TAILQ_FIRST(&u->chores);
 
-    if (!c || u->chore_runs || s->stopping)
+    if (!c || u->chore_runs || s->stopping || snap_is_swapping(s))
         return;
     u->chore_runs = true;
     if (c->kind == CHORE_DEFRAGMENT) {

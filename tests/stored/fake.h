@@ -190,6 +190,16 @@ unsigned link_slot(const struct link *l) { UNUSED(l); return 0; }
 const struct link_stats *link_stats(const struct link *l) { UNUSED(l); return NULL; }
 void link_drain(struct link *l, unsigned ms) { UNUSED(l); UNUSED(ms); }
 
+void link_kick(struct link *l, const char *why)
+{
+    UNUSED(why);
+    if (l->state != LINK_UP)
+        return;
+    l->state = LINK_DOWN;
+    l->full = false;
+    l->ops->down(l, l->arg);
+}
+
 void link_send(struct link *l, const struct frame *frame)
 {
     struct fake_sent *sent;

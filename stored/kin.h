@@ -1,0 +1,16 @@
+/* kin - what stored has to know when its store cannot be opened: whose it is, and whether there are others to get it
+ * from. Kept in the file KIN beside LevelDB's directory, written when raftd says something new. */
+#ifndef STORED_KIN_H
+#define STORED_KIN_H
+
+#include "common/base.h"
+
+struct kin {
+    uint64_t cluster_id, member_id;
+    uint64_t members; /* of the cluster, us included */
+};
+
+void kin_write(const char *store_dir, const struct kin *k); /* fatal if it cannot */
+bool kin_read(const char *store_dir, struct kin *k);        /* false: not there, or damaged */
+
+#endif
