@@ -2,6 +2,7 @@
 #
 #   make [CC=clang] [SAN=address,undefined | SAN=thread]    everything, objects below build/
 #   make run [DIR=./run PORT=2379 PEER_PORT=2380]           one node in the foreground
+#   make trio [DIR=./run]                                   three nodes of one cluster in the foreground
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
@@ -43,9 +44,9 @@ objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON_OBJ := $(call objs,$(wildcard common/*.c))
 PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-LIBS_common := -luv -lsystemd -lisal
+LIBS_common := -luv -lsystemd -lisal -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
-LIBS_raftd := -lcrypto
+LIBS_raftd := -lcrypto -luv
 LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
@@ -134,6 +135,11 @@ run: deps
 	@$(MAKE) --no-print-directory all
 	@exec deploy/node.sh --dir $(DIR) --port $(PORT) --peer-port $(PEER_PORT) --bin $(B)/bin
 
+# Three nodes of one cluster below DIR: ports 2379 12379 22379 for clients, 2380 12380 22380 between them.
+trio: deps
+	@$(MAKE) --no-print-directory all
+	@exec deploy/trio.sh --dir $(DIR) --bin $(B)/bin
+
 check: deps
 	@$(MAKE) --no-print-directory all units nodes fuzzers
 	@tests/run.sh $(B)
@@ -171,5 +177,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run check bench soak fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check bench soak fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

@@ -2,15 +2,17 @@
 # One node in the foreground: raftd, stored and gatewayd on loopback, for development and for the tests. Starts what
 # dies again and says so; stops everything on Ctrl-C or SIGTERM. Under systemd the units do this job (deploy/systemd).
 #
-#   deploy/node.sh [--dir ./run] [--port 2379] [--peer-port 2380] [--bin build/bin] [-- options for all three daemons]
+#   deploy/node.sh [--dir ./run] [--port 2379] [--peer-port 2380] [--peer-scheme http] [--bin build/bin]
+#                  [-- options for all three daemons]
 set -uo pipefail
 
-dir=./run port=2379 peer_port=2380 bin=build/bin
+dir=./run port=2379 peer_port=2380 peer_scheme=http bin=build/bin
 while [ $# -gt 0 ]; do
     case $1 in
         --dir) dir=$2; shift 2 ;;
         --port) port=$2; shift 2 ;;
         --peer-port) peer_port=$2; shift 2 ;;
+        --peer-scheme) peer_scheme=$2; shift 2 ;;
         --bin) bin=$2; shift 2 ;;
         --) shift; break ;;
         *) echo "node: unknown option $1" >&2; exit 2 ;;
@@ -43,7 +45,8 @@ mkdir -p "$sockets"
 
 client_url=http://127.0.0.1:$port
 options=(--data-dir "$dir" --run-dir "$sockets" --listen-client-urls "$client_url" --advertise-client-urls "$client_url"
-         --listen-peer-urls "http://127.0.0.1:$peer_port" --initial-advertise-peer-urls "http://localhost:$peer_port"
+         --listen-peer-urls "$peer_scheme://127.0.0.1:$peer_port"
+         --initial-advertise-peer-urls "$peer_scheme://localhost:$peer_port"
          "${extra[@]}")
 
 declare -A pid_of started_ms delay_ms

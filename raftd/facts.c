@@ -64,6 +64,9 @@ static void raft_facts(const struct raftd *d, struct buf *b)
     count(b, "trine_raftd_reads_total", "Linearizable reads received.", s.reads);
     count(b, "trine_raftd_read_rounds_total", "Read indexes asked for: one serves all reads of a turn.", s.read_rounds);
     count(b, "trine_raftd_applies_total", "Entries handed to stored.", s.applies);
+    count(b, "trine_raftd_forwarded_total", "Proposals and queries sent to the leader.", d->forward.forwarded);
+    count(b, "trine_raftd_forward_refused_total", "Of them, refused there.", d->forward.refused);
+    count(b, "trine_raftd_leader_hand_overs_total", "Leaderships given up for a slow disk.", d->slow.handed_over);
 }
 
 static void wal_facts(const struct raftd *d, struct buf *b)
@@ -137,6 +140,7 @@ void facts_render(const struct raftd *d, struct buf *out)
 {
     raft_facts(d, out);
     wal_facts(d, out);
+    peers_render(d->peers, out);
     link_facts(d, out);
     process_facts(out);
 }

@@ -14,6 +14,8 @@
 /* A read that waited longer for its index or for stored is called slow; etcd's measure is the same. */
 #define HAND_SLOW_MS 500
 #define INDEX_UNKNOWN UINT64_MAX
+/* Pause before a read index is asked for again that a member refused or could not be asked for. */
+#define AGAIN_MS 20
 
 void hand_init(struct hand *h, struct raft *raft, const struct turn_ops *ops, void *arg, const struct turn_conf *conf)
 {
@@ -103,16 +105,36 @@ void hand_read_add(struct hand *h, unsigned slot, uint64_t req, struct slice com
     h->wait_bytes += command.len;
 }
 
-uint64_t hand_ask(struct hand *h)
+uint64_t hand_ask(struct hand *h, uint64_t now_ms, uint64_t again_ms)
 {
     struct hand_batch *b = h->gathering;
 
-    if (!b)
-        return 0;
-    h->gathering = NULL;
-    h->rounds++;
-    TAILQ_INSERT_TAIL(&h->asked, b, entry);
-    return b->tag;
+    if (b) {
+        h->gathering = NULL;
+        b->again_ms = 0;
+        TAILQ_INSERT_TAIL(&h->asked, b, entry);
+    }
+    TAILQ_FOREACH (b, &h->asked, entry) {
+        if (b->index != INDEX_UNKNOWN || b->again_ms > now_ms)
+            continue;
+        b->tag = ++h->tag_last; /* an answer to an earlier question finds nobody */
+        b->again_ms = again_ms;
+        h->rounds++;
+        return b->tag;
+    }
+    return 0;
+}
+
+uint64_t hand_ask_ms(const struct hand *h)
+{
+    const struct hand_batch *b;
+    uint64_t at = UINT64_MAX;
+
+    TAILQ_FOREACH (b, &h->asked, entry) {
+        if (b->index == INDEX_UNKNOWN)
+            at = MIN(at, b->again_ms);
+    }
+    return at;
 }
 
 static struct hand_batch *batch_find(struct hand *h, uint64_t tag)
@@ -132,6 +154,24 @@ void hand_confirmed(struct hand *h, uint64_t tag, uint64_t index)
 
     if (b)
         b->index = index;
+}
+
+void hand_again(struct hand *h, uint64_t tag, uint64_t now_ms)
+{
+    struct hand_batch *b = batch_find(h, tag);
+
+    if (b && b->index == INDEX_UNKNOWN)
+        b->again_ms = now_ms + AGAIN_MS;
+}
+
+void hand_leader_changed(struct hand *h)
+{
+    struct hand_batch *b;
+
+    TAILQ_FOREACH (b, &h->asked, entry) {
+        if (b->index == INDEX_UNKNOWN && b->again_ms != UINT64_MAX)
+            b->again_ms = 0;
+    }
 }
 
 void hand_refused(struct hand *h, uint64_t tag, int err)

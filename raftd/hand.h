@@ -23,6 +23,7 @@ struct hand_batch {
     uint64_t tag;
     uint64_t index; /* read index; UINT64_MAX: not confirmed yet */
     uint64_t since_ms;
+    uint64_t again_ms; /* without an index by then, it is asked for again; UINT64_MAX: the core will tell */
     struct hand_read *reads;
     size_t count, cap;
     struct buf bytes;
@@ -48,7 +49,7 @@ struct hand {
     size_t sent_head, sent_count, sent_bytes;
 
     struct hand_batch *gathering; /* of this turn; NULL: no read yet */
-    struct hand_batches asked;    /* in order of tag: indexes rise */
+    struct hand_batches asked;    /* in the order in which they came */
     struct hand_batches unused;
     size_t wait_count, wait_bytes;
     uint64_t tag_last;
@@ -62,8 +63,12 @@ void hand_down(struct hand *h);
 void hand_applied(struct hand *h, uint64_t applied, uint64_t room);
 
 void hand_read_add(struct hand *h, unsigned slot, uint64_t req, struct slice command, uint64_t now_ms);
-/* The gathered batch wants an index: its tag for RAFT_EV_READ; 0: none gathered. */
-uint64_t hand_ask(struct hand *h);
+/* A batch that wants an index now: a fresh tag for it; 0: none does. To be called until it is 0. It is due again at
+ * again_ms, hand_again, or hand_leader_changed. */
+uint64_t hand_ask(struct hand *h, uint64_t now_ms, uint64_t again_ms);
+uint64_t hand_ask_ms(const struct hand *h);                        /* when the next one is due; UINT64_MAX: none */
+void hand_again(struct hand *h, uint64_t tag, uint64_t now_ms);   /* no index came of it: again, in a moment */
+void hand_leader_changed(struct hand *h);                          /* what the old one was asked for is due */
 void hand_confirmed(struct hand *h, uint64_t tag, uint64_t index);
 void hand_refused(struct hand *h, uint64_t tag, int err);
 /* Refuses what waits since before `since_ms`. Returns the earliest since_ms of what still waits; UINT64_MAX: none. */

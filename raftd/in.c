@@ -32,7 +32,10 @@ static int in_read(struct raftd *d, struct link *l, const struct fr_read *f)
         out_ops.refuse(d, link_slot(l), f->req, E_REQUEST_TOO_LARGE);
         return 0;
     }
-    turn_read(d->turn, link_slot(l), f->req, f->command);
+    if (f->where == 1)
+        forward_query(d, link_slot(l), f->req, f->command);
+    else
+        turn_read(d->turn, link_slot(l), f->req, f->command);
     return 0;
 }
 
@@ -64,6 +67,8 @@ static int in_frame(struct link *l, const struct frame *f, void *arg)
         return in_status(d, l, &f->status);
     case FR_APPLIED:
         return in_applied(d, &f->applied);
+    case FR_RESULT:
+        return forward_result(d, &f->result);
     case FR_MEMBER_CHANGE:
         membership_gateway_asks(d, link_slot(l), &f->member_change);
         return 0;
@@ -107,6 +112,7 @@ static int in_up(struct link *l, const struct fr_hello *hello, void *arg)
     struct raftd *d = arg;
 
     d->tell[link_slot(l)] = true;
+    forward_gateway_up(d, link_slot(l));
     if (link_slot(l) == LINK_SLOT_STORED)
         return in_stored_up(d, hello);
     log_info("raftd: %s is here", link_name(l));

@@ -22,14 +22,17 @@ static void stop_begin(struct raftd *d)
     notify_stopping();
     d->stopping = true;
     d->stop_until_ms = loop_now_ms(d->loop) + STOP_MS_MAX;
+    d->stop_index = raft_last_index(d->raft);
     turn_stop(d->turn);
 }
 
 static void stop_continue(struct raftd *d, uint64_t now_ms)
 {
     bool leads = raft_role(d->raft) == RAFT_LEADER && d->members.count > 1;
+    /* What was accepted here is answered here, if the next leader agrees on it in time. */
+    bool open = raft_leader(d->raft) != RAFT_NONE && raft_commit(d->raft) < d->stop_index;
 
-    if ((!turn_is_quiet(d->turn) || leads) && now_ms < d->stop_until_ms)
+    if ((!turn_is_quiet(d->turn) || leads || open) && now_ms < d->stop_until_ms)
         return;
     loop_stop(d->loop);
 }
@@ -55,6 +58,8 @@ static void turn_end_cb(void *arg)
 
     turn_clock(d->turn, now_ms);
     out_tell(d);
+    peers_report(d->peers);
+    slow_check(d, now_ms);
     turn_end(d->turn);
     /* Twice, so that a request that the core refuses at once is answered at once. */
     for (int i = 0; i < 2 && membership_run(d); i++)
@@ -157,6 +162,9 @@ static void end(struct raftd *d)
         link_drain(d->links[slot], 200);
     for (unsigned slot = 0; slot < RAFTD_SLOTS; slot++)
         link_free(d->links[slot]);
+    peers_free(d->peers);
+    peer_msg_fini(&d->peer_msg);
+    forward_fini(&d->forward);
     change_free(d->change);
     turn_free(d->turn);
     raft_free(d->raft);
@@ -183,12 +191,14 @@ int main(int argc, char **argv)
     d.instance = rand_system_u64() | 1;
     d.wal_wake = loop_wake_new(d.loop, wal_wake_cb, &d);
     d.timer = loop_timer_new(d.loop, timer_cb, &d);
+    forward_init(&d.forward);
     start_log(&d, dir);
     free(dir);
     membership_start(&d);
 
-    /* Ours first: the links' own hooks send what this one says. */
+    /* Ours first: the hooks of peers and links send what this one says. */
     loop_on_turn_end(d.loop, turn_end_cb, &d);
+    peering_start(&d);
     links_listen(&d);
     loop_signals(d.loop, term_cb, NULL, &d);
     loop_timer_set(d.timer, loop_now_ms(d.loop));

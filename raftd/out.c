@@ -76,7 +76,14 @@ static void out_refused(void *arg, unsigned slot, uint64_t req, int err)
         membership_refused(d, req, err);
         return;
     }
+    if (slot >= TURN_PEER_SLOT) {
+        forward_refuse(d, slot, req, err);
+        return;
+    }
     must(slot < RAFTD_SLOTS);
+    /* Nothing that a client must hear of: another member leads, or will in a moment, and the gateway asks again. */
+    if (d->members.count > 1 && (err == E_LEADER_CHANGED || err == E_NOT_LEADER))
+        err = E_AGAIN;
     log_debug("raftd: refused request %" PRIu64 " of %s: %s", req, link_name(d->links[slot]), err_text(err));
     link_send(d->links[slot], FRAME(refused, REFUSED, .req = req, .err = (uint64_t)-err));
 }
@@ -92,6 +99,7 @@ static void out_changed(void *arg)
                  now.leader, raft_last_index(d->raft));
     d->said = now;
     d->publish_due = true;
+    peering_members(d);
     out_tell_all(d);
 }
 
@@ -146,6 +154,11 @@ const struct turn_ops out_ops = {
     .conf = out_conf,
     .drop = out_drop,
     .no_space = out_no_space,
+    .forward = forward_propose,
+    .proposed = forward_proposed,
+    .read_index = forward_read_index,
+    .read_index_said = forward_read_index_said,
+    .new_leader = forward_new_leader,
 };
 
 /* --- what siblings are told when it changes, and when they come -------------------------------- */

@@ -107,7 +107,7 @@ enum raft_event_type {
     RAFT_EV_RECV,      /* msg (borrowed) */
     RAFT_EV_PERSISTED, /* index: all entries up to it, and hard state up to hard_seq, are on disk; entry_term: term of entry `index` */
     RAFT_EV_APPLIED,   /* index: stored has applied; durable: its prefix may leave memory and log */
-    RAFT_EV_TRANSFER,  /* member */
+    RAFT_EV_TRANSFER,  /* member; RAFT_NONE: the best follower, if there is one */
     RAFT_EV_SNAP_SENT, /* member, index, ok */
     RAFT_EV_SNAP_LOADED, /* index, entry_term, members: stored is the snapshot now. The ready before it was taken and done,
                           * and if the log has not this entry, the log on disk was replaced. Not for a leader then. */

@@ -341,6 +341,8 @@ void raft_lead_transfer(struct raft *r, uint64_t tag, uint64_t member)
 {
     if (r->role != RAFT_LEADER)
         raft_refuse(r, tag, false, r->leader == RAFT_NONE ? E_NO_LEADER : E_NOT_LEADER);
+    else if (member == RAFT_NONE)
+        raft_lead_hand_over(r);
     else if (!raft_config_is_voter(&r->config, member))
         raft_refuse(r, tag, false, E_BAD_LEADER_TRANSFEREE);
     else if (member != r->conf.id && member != r->transferee)

@@ -112,6 +112,9 @@ bool membership_run(struct raftd *d);                      /* at the end of a tu
 uint64_t membership_deadline(const struct raftd *d);
 void membership_table(struct raftd *d, struct buf *out); /* for one that is to join */
 
+/* force.c: force-new-cluster; found is the opened log, and becomes what it is then */
+void force_new_cluster(struct raftd *d, struct wal_found *found);
+
 /* slow.c: a leader whose disk is slow hands its leadership over */
 void slow_check(struct raftd *d, uint64_t now_ms);
 

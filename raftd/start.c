@@ -3,19 +3,41 @@
 #include "raftd/raftd.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/rand.h"
 #include "raftd/boot.h"
+#include "raftd/join.h"
 
-static void start_alone_check(size_t member_count)
+/* The log of every founder begins with the same entries, one per member, of term 1 and committed by definition: whoever
+ * joins later learns the members from the log like everything else. */
+static void found_cluster(struct wal *w, const struct members *members, struct wal_found *found)
 {
-    if (member_count > 1)
-        fatalx(
-            "raftd: the cluster has %zu members; this version runs clusters of one member, set initial-cluster to this "
-            "member alone",
-            member_count);
+    struct entry *entries[RAFT_MEMBERS_MAX];
+
+    for (size_t i = 0; i < members->count; i++) {
+        const struct member *m = &members->list[i];
+        struct buf change = BUF_INIT;
+
+        raft_conf_encode(&change, &(struct raft_conf_change){.op = RAFT_CONF_ADD,
+                                                             .id = m->id,
+                                                             .name = slice_str(m->name),
+                                                             .peer_urls = slice_str(m->peer_urls)});
+        entries[i] = entry_new(ENTRY_CONF, buf_slice(&change));
+        entries[i]->index = i + 1;
+        entries[i]->term = 1;
+        buf_fini(&change);
+    }
+    wal_hard(w, 1, RAFT_NONE, 0);
+    wal_append(w, entries, members->count);
+    wal_submit(w, members->count);
+    wal_flush(w);
+    for (size_t i = 0; i < members->count; i++)
+        entry_unref(entries[i]);
+    found->term = found->last_term = 1;
+    found->last_index = found->commit = members->count;
 }
 
 static struct wal *start_new(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
@@ -23,27 +45,48 @@ static struct wal *start_new(struct raftd *d, const struct wal_conf *wc, struct 
     struct boot boot;
     struct buf why = BUF_INIT, table = BUF_INIT;
 
-    if (slice_eq(slice_str(d->conf.initial_cluster_state), SLICE_LIT("existing")))
-        fatalx("raftd: initial-cluster-state is existing, but there is no log in %s, and this version cannot join a "
-               "running cluster",
-               wc->dir);
+    bool joins = slice_eq(slice_str(d->conf.initial_cluster_state), SLICE_LIT("existing"));
     if (boot_identity(&d->conf, &boot, &why) != 0)
         fatalx("raftd: %.*s", (int)why.len, (const char *)why.data);
-    start_alone_check(boot.members.count);
-    members_encode(&boot.members, &table);
+    if (joins ? join_identity(&d->conf, &boot, &why) != 0
+              : boot.members.count > 1 && join_check_new(&d->conf, &boot, &why) != 0)
+        fatalx("raftd: %.*s", (int)why.len, (const char *)why.data);
+    members_encode(&d->members, &table); /* none, before the first entry */
     *found = (struct wal_found){
         .cluster_id = boot.cluster_id,
         .member_id = boot.member_id,
         .first_index = 1,
         .members = buf_slice(&table),
     };
-    log_info("raftd: new member %" PRIx64 " of new cluster %" PRIx64, boot.member_id, boot.cluster_id);
+    if (joins)
+        log_info("raftd: new member %" PRIx64 " joins cluster %" PRIx64, boot.member_id, boot.cluster_id);
+    else
+        log_info("raftd: new member %" PRIx64 " of new cluster %" PRIx64 " of %zu", boot.member_id, boot.cluster_id,
+                 boot.members.count);
     struct wal *w = wal_create(wc, found);
     found->members = SLICE_EMPTY;
+    if (!joins) /* one that joins learns the members from the log that it gets */
+        found_cluster(w, &boot.members, found);
     buf_fini(&table);
     buf_fini(&why);
-    d->members = boot.members;
+    boot_fini(&boot);
     return w;
+}
+
+/* A founder died between the first batch of its log and the one with the members. One that joins has an empty log too,
+ * but its id is not what initial-cluster gives. */
+static void start_founding_again(struct raftd *d, struct wal *w, struct wal_found *found)
+{
+    struct boot boot;
+    struct buf why = BUF_INIT;
+
+    if (slice_eq(slice_str(d->conf.initial_cluster_state), SLICE_LIT("new")) &&
+        boot_identity(&d->conf, &boot, &why) == 0) {
+        if (boot.member_id == found->member_id && boot.cluster_id == found->cluster_id)
+            found_cluster(w, &boot.members, found);
+        boot_fini(&boot);
+    }
+    buf_fini(&why);
 }
 
 static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
@@ -56,6 +99,8 @@ static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct 
     buf_fini(&why);
     if (members_decode(found->members, &d->members) != 0)
         fatalx("wal: %s: membership as of entry %" PRIu64 " cannot be read", wc->dir, found->members_at);
+    if (found->last_index == 0 && d->members.count == 0)
+        start_founding_again(d, w, found);
     return w;
 }
 
@@ -78,6 +123,8 @@ void start_log(struct raftd *d, const char *dir)
     if (wc.no_fsync)
         log_warnx("wal: unsafe-no-fsync: a power cut loses acknowledged writes");
     d->wal = wal_exists(dir) ? start_old(d, &wc, &found) : start_new(d, &wc, &found);
+    if (d->conf.force_new_cluster)
+        force_new_cluster(d, &found);
     d->cluster_id = found.cluster_id;
     d->member_id = found.member_id;
     start_core(d, &found, loop_now_ms(d->loop));
@@ -109,7 +156,7 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
     struct raft_member now[RAFT_MEMBERS_MAX], before[RAFT_MEMBERS_MAX];
     struct members core = {0};
     struct buf table = BUF_INIT;
-    struct entry *changes[RAFT_MSG_ENTRIES_MAX];
+    struct entry **changes = NULL;
     size_t change_count = 0;
     struct raft_start start = {
         .term = found->term,
@@ -138,6 +185,8 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         .storage = {.term = wal_term, .entries = wal_entries, .arg = d->wal},
     };
     struct turn_conf tc = {
+        .tag_base = rand_system_u64() >> 3,
+        .read_again_ms = 5 * d->conf.heartbeat_interval_ms,
         .wait_ms = REQUEST_TIMEOUT_BASE_MS + 2 * d->conf.election_timeout_ms,
         .backlog_max = APPLY_BACKLOG_ENTRIES_MAX,
         .apply_bytes_max = APPLY_INFLIGHT_BYTES_MAX,
@@ -155,24 +204,22 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
          i = wal_find_kind(d->wal, i + 1, ENTRY_CONF)) {
         struct raft_conf_change change;
 
-        if (change_count == ARRAY_LEN(changes))
-            fatalx("wal: more than %zu changes of membership since entry %" PRIu64, ARRAY_LEN(changes),
-                   found->members_at);
+        changes = xrealloc(changes, (change_count + 1) * sizeof(*changes));
         if (wal_entries(d->wal, i, i, SIZE_MAX, &changes[change_count]) != 1)
             must(!"an entry of the log can be read");
+        if (raft_conf_decode(entry_data(changes[change_count++]), &change) != 0 || change.op == RAFT_CONF_UPDATE)
+            continue; /* changes no quorum; any number of them may be uncommitted */
         start.prev_member_count = members_raft(&core, before);
         start.prev_conf_index = start.conf_index;
-        if (raft_conf_decode(entry_data(changes[change_count]), &change) == 0)
-            members_apply(&core, &change);
+        members_apply(&core, &change);
         start.member_count = members_raft(&core, now);
         start.conf_index = i;
-        change_count++;
     }
-    start_alone_check(start.member_count);
     d->raft = raft_new(&rc, &start, now_ms);
     d->turn = turn_new(d->raft, &out_ops, d, &tc, now_ms);
     for (size_t i = 0; i < change_count; i++)
         conf_replay(d, &core, changes[i]->index, found->commit, changes[i]);
+    free(changes);
     members_fini(&core);
     buf_fini(&table);
 }

@@ -47,8 +47,17 @@ struct late {
 /* What becomes durable with a ticket. */
 struct mark {
     uint64_t ticket;
+    uint64_t since_ms;
     uint64_t index, term; /* last entry; 0: no entries */
     uint64_t hard_seq;
+};
+
+/* A read index that another member wants. Tags of the core: those of hand.c, or REMOTE_READ and a number. */
+#define REMOTE_READ ((uint64_t)1 << 63)
+struct remote_read {
+    unsigned slot;
+    uint64_t tag;
+    bool done;
 };
 
 struct turn {
@@ -68,9 +77,11 @@ struct turn {
     struct fifo marks; /* struct mark, in order of ticket */
     struct fifo late;  /* struct late, in order of ticket */
     struct fifo confs; /* struct entry *: in the log, not committed */
+    struct fifo remotes; /* struct remote_read, in order of their numbers */
+    uint64_t remote_base;
     uint64_t ticket_last, ticket_durable;
     uint64_t start_commit; /* until stored has spoken, nothing is known to be behind it */
-    uint64_t leader;
+    uint64_t leader, leader_term;
     uint64_t leader_changes, proposals, refused;
 };
 
@@ -124,6 +135,8 @@ struct turn *turn_new(struct raft *raft, const struct turn_ops *ops, void *arg, 
     t->asker_base = 1;
     t->start_commit = raft_commit(raft);
     hand_init(&t->hand, raft, ops, arg, &t->conf);
+    must(conf->tag_base < REMOTE_READ / 2);
+    t->hand.tag_last = conf->tag_base;
     return t;
 }
 
@@ -141,6 +154,7 @@ void turn_free(struct turn *t)
     free(t->marks.items);
     free(t->late.items);
     free(t->confs.items);
+    free(t->remotes.items);
     free(t);
 }
 
@@ -170,8 +184,31 @@ static void refuse(struct turn *t, unsigned slot, uint64_t req, int err)
         t->ops->refuse(t->arg, slot, req, err);
 }
 
+static bool is_peer(unsigned slot)
+{
+    return slot >= TURN_PEER_SLOT && slot < TURN_PEER_SLOT_END;
+}
+
+static void forward(struct turn *t, unsigned slot, uint64_t req, struct entry *e)
+{
+    bool ours = !is_peer(slot) && slot != TURN_NOBODY && slot != TURN_CHANGE;
+
+    if (!ours || !t->ops->forward)
+        refuse(t, slot, req, E_NOT_LEADER);
+    else if (!t->ops->forward(t->arg, raft_leader(t->raft), slot, req, e))
+        refuse(t, slot, req, E_AGAIN);
+    entry_unref(e);
+}
+
+/* A leader is known. */
 static void propose_now(struct turn *t, unsigned slot, uint64_t req, struct entry *e)
 {
+    if (raft_role(t->raft) != RAFT_LEADER) {
+        forward(t, slot, req, e);
+        return;
+    }
+    if (t->ops->proposed && !is_peer(slot))
+        t->ops->proposed(t->arg, slot, req);
     struct asker *who = FIFO_ADD(&t->askers, struct asker);
 
     *who = (struct asker){.slot = slot, .req = req};
@@ -223,6 +260,29 @@ void turn_read(struct turn *t, unsigned slot, uint64_t req, struct slice command
 void turn_recv(struct turn *t, const struct raft_msg *m)
 {
     step(t, (struct raft_event){.type = RAFT_EV_RECV, .msg = m});
+}
+
+void turn_read_index(struct turn *t, unsigned slot, uint64_t tag)
+{
+    if (raft_role(t->raft) != RAFT_LEADER || t->stopping) {
+        t->ops->read_index_said(t->arg, slot, tag, 0, E_NOT_LEADER);
+        return;
+    }
+    *FIFO_ADD(&t->remotes, struct remote_read) = (struct remote_read){.slot = slot, .tag = tag};
+    step(t, (struct raft_event){.type = RAFT_EV_READ, .tag = REMOTE_READ | (t->remote_base + t->remotes.count - 1)});
+}
+
+void turn_read_index_said(struct turn *t, uint64_t tag, uint64_t index, int err)
+{
+    if (err)
+        hand_again(&t->hand, tag, t->now_ms);
+    else
+        hand_confirmed(&t->hand, tag, index);
+}
+
+void turn_unreachable(struct turn *t, uint64_t member)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_UNREACHABLE, .member = member});
 }
 
 void turn_tick(struct turn *t)
@@ -279,6 +339,12 @@ void turn_transfer(struct turn *t, uint64_t member)
     step(t, (struct raft_event){.type = RAFT_EV_TRANSFER, .member = member});
 }
 
+void turn_hand_over(struct turn *t)
+{
+    if (raft_role(t->raft) == RAFT_LEADER)
+        step(t, (struct raft_event){.type = RAFT_EV_TRANSFER, .member = RAFT_NONE});
+}
+
 void turn_stop(struct turn *t)
 {
     t->stopping = true;
@@ -288,6 +354,15 @@ void turn_stop(struct turn *t)
 void turn_conf_pending(struct turn *t, struct entry *e)
 {
     *FIFO_ADD(&t->confs, struct entry *) = e;
+}
+
+size_t turn_confs(const struct turn *t, const struct entry **out, size_t max)
+{
+    size_t count = MIN(t->confs.count, max);
+
+    for (size_t i = 0; i < count; i++)
+        out[i] = *FIFO_AT(&t->confs, i, struct entry *);
+    return count;
 }
 
 /* --- think -------------------------------------------------------------------------------------- */
@@ -310,13 +385,20 @@ static void held_release(struct turn *t)
     }
 }
 
-/* One read index for all reads of the turn. */
+/* One read index for all reads of the turn; and once more for those that got no answer. */
 static void reads_ask(struct turn *t)
 {
-    uint64_t tag;
+    bool own = raft_role(t->raft) == RAFT_LEADER || !t->ops->read_index;
+    uint64_t tag, leader = raft_leader(t->raft);
 
-    if (raft_leader(t->raft) != RAFT_NONE && (tag = hand_ask(&t->hand)))
-        step(t, (struct raft_event){.type = RAFT_EV_READ, .tag = tag});
+    if (leader == RAFT_NONE)
+        return;
+    while ((tag = hand_ask(&t->hand, t->now_ms, own ? UINT64_MAX : t->now_ms + t->conf.read_again_ms))) {
+        if (own)
+            step(t, (struct raft_event){.type = RAFT_EV_READ, .tag = tag});
+        else if (!t->ops->read_index(t->arg, leader, tag))
+            hand_again(&t->hand, tag, t->now_ms);
+    }
 }
 
 /* --- persist, speak ----------------------------------------------------------------------------- */
@@ -348,7 +430,7 @@ static void ready_persist(struct turn *t, const struct raft_ready *rd)
     must(ticket > t->ticket_last);
     t->ticket_last = ticket;
     *FIFO_ADD(&t->marks, struct mark) = (struct mark){
-        .ticket = ticket, .index = last ? last->index : 0, .term = last ? last->term : 0, .hard_seq = rd->hard_seq};
+        .ticket = ticket, .since_ms = t->now_ms, .index = last ? last->index : 0, .term = last ? last->term : 0, .hard_seq = rd->hard_seq};
 }
 
 static void ready_late(struct turn *t, const struct raft_ready *rd)
@@ -362,13 +444,42 @@ static void ready_late(struct turn *t, const struct raft_ready *rd)
     }
 }
 
+static void remote_done(struct turn *t, uint64_t core_tag, uint64_t index, int err)
+{
+    uint64_t number = core_tag & ~REMOTE_READ;
+    struct remote_read *r;
+
+    must(number >= t->remote_base);
+    r = FIFO_AT(&t->remotes, number - t->remote_base, struct remote_read);
+    must(r && !r->done);
+    r->done = true;
+    t->ops->read_index_said(t->arg, r->slot, r->tag, index, err);
+    while ((r = FIFO_FIRST(&t->remotes, struct remote_read)) && r->done) {
+        fifo_pop(&t->remotes);
+        t->remote_base++;
+    }
+}
+
+/* Whoever leads next may confirm it: the reads wait for that. */
+static void read_refused(struct turn *t, uint64_t tag, int err)
+{
+    bool may_come = err == E_LEADER_CHANGED || err == E_NO_LEADER || err == E_NOT_LEADER;
+
+    if (may_come && t->ops->read_index && !t->stopping)
+        hand_again(&t->hand, tag, t->now_ms);
+    else
+        hand_refused(&t->hand, tag, err);
+}
+
 static void ready_refused(struct turn *t, const struct raft_ready *rd)
 {
     for (size_t i = 0; i < rd->refused_count; i++) {
         const struct raft_refused *r = &rd->refused[i];
 
-        if (r->is_read) {
-            hand_refused(&t->hand, r->tag, r->err);
+        if (r->is_read && (r->tag & REMOTE_READ)) {
+            remote_done(t, r->tag, 0, r->err);
+        } else if (r->is_read) {
+            read_refused(t, r->tag, r->err);
         } else if (r->tag >= t->asker_base) {
             const struct asker *who = FIFO_AT(&t->askers, r->tag - t->asker_base, struct asker);
 
@@ -396,6 +507,12 @@ static void ready_changed(struct turn *t, const struct raft_ready *rd)
         t->leader = raft_leader(t->raft);
         t->leader_changes += t->leader != RAFT_NONE;
     }
+    if (t->leader != RAFT_NONE && raft_term(t->raft) != t->leader_term) {
+        t->leader_term = raft_term(t->raft);
+        hand_leader_changed(&t->hand);
+        if (t->ops->new_leader)
+            t->ops->new_leader(t->arg);
+    }
     t->ops->changed(t->arg);
 }
 
@@ -407,8 +524,12 @@ static void ready_do(struct turn *t, const struct raft_ready *rd)
     ready_late(t, rd);
     ready_refused(t, rd);
     ready_changed(t, rd);
-    for (size_t i = 0; i < rd->read_count; i++)
-        hand_confirmed(&t->hand, rd->reads[i].tag, rd->reads[i].index);
+    for (size_t i = 0; i < rd->read_count; i++) {
+        if (rd->reads[i].tag & REMOTE_READ)
+            remote_done(t, rd->reads[i].tag, rd->reads[i].index, 0);
+        else
+            hand_confirmed(&t->hand, rd->reads[i].tag, rd->reads[i].index);
+    }
     hand_run(&t->hand, t->now_ms);
     if (rd->drop_below > 0)
         t->ops->drop(t->arg, rd->drop_below);
@@ -446,12 +567,21 @@ uint64_t turn_deadline(const struct turn *t)
         at = MIN(at, asked->since_ms + t->conf.wait_ms);
     if (gathering)
         at = MIN(at, gathering->since_ms + t->conf.wait_ms);
+    if (raft_leader(t->raft) != RAFT_NONE)
+        at = MIN(at, hand_ask_ms(&t->hand));
     return at;
 }
 
 bool turn_is_quiet(const struct turn *t)
 {
     return t->ticket_durable == t->ticket_last;
+}
+
+uint64_t turn_disk_ms(const struct turn *t)
+{
+    const struct mark *m = FIFO_FIRST(&t->marks, struct mark);
+
+    return m ? t->now_ms - m->since_ms : 0;
 }
 
 void turn_stats(const struct turn *t, struct turn_stats *s)

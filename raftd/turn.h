@@ -34,10 +34,24 @@ struct turn_ops {
     void (*drop)(void *arg, uint64_t below);
     /* The log's disk is full: proposals are to be refused. */
     bool (*no_space)(void *arg);
+    /* Another member leads: a proposal of this node's for it. False: it cannot be told now. This and the next four may be
+     * NULL: then there is nobody else. */
+    bool (*forward)(void *arg, uint64_t leader, unsigned slot, uint64_t req, const struct entry *e);
+    /* A proposal of this node's was given to our own core; what is not refused joins the log in this term. */
+    void (*proposed)(void *arg, unsigned slot, uint64_t req);
+    /* The leader's read index is wanted; its answer is turn_read_index_said. */
+    bool (*read_index)(void *arg, uint64_t leader, uint64_t tag);
+    /* The answer to turn_read_index. */
+    void (*read_index_said)(void *arg, unsigned slot, uint64_t tag, uint64_t index, int err);
+    /* A leader of a new term is known: what was proposed in older ones and has no result yet either stands in the log before
+     * its first entry, or never will. */
+    void (*new_leader)(void *arg);
 };
 
 struct turn_conf {
     uint64_t wait_ms;       /* how long a request waits for a leader or for stored */
+    uint64_t tag_base;      /* random and below 2^62: an answer to a question of an earlier run finds nobody */
+    uint64_t read_again_ms; /* a read index that does not come from the leader is asked for again after this */
     uint64_t backlog_max;   /* committed - applied above which proposals are refused */
     size_t apply_bytes_max; /* of entries on their way to stored */
     size_t wait_bytes_max;  /* of requests that wait, each kind */
@@ -67,6 +81,12 @@ void turn_clock(struct turn *t, uint64_t now_ms);
 void turn_propose(struct turn *t, unsigned slot, uint64_t req, struct entry *e);   /* takes e */
 void turn_read(struct turn *t, unsigned slot, uint64_t req, struct slice command); /* copies */
 void turn_recv(struct turn *t, const struct raft_msg *m);
+/* Slots from here on are other members (their place in peer.h): what they ask for is never sent on once more. */
+#define TURN_PEER_SLOT 64
+#define TURN_PEER_SLOT_END (TURN_PEER_SLOT + 64)
+void turn_read_index(struct turn *t, unsigned slot, uint64_t tag); /* of a member that does not lead */
+void turn_read_index_said(struct turn *t, uint64_t tag, uint64_t index, int err);
+void turn_unreachable(struct turn *t, uint64_t member);
 void turn_tick(struct turn *t);
 void turn_durable(struct turn *t, uint64_t ticket); /* all up to this ticket is */
 /* stored said HELLO: resume after `applied`, which our log still has (in.c looked). 0; E_FULL if stored is ahead of our
@@ -76,9 +96,12 @@ void turn_stored_down(struct turn *t);
 /* E_MALFORMED if it cannot be true. */
 int turn_applied(struct turn *t, uint64_t applied, uint64_t durable, uint64_t room);
 void turn_transfer(struct turn *t, uint64_t member); /* leadership, to this voter */
+void turn_hand_over(struct turn *t); /* leadership, to the best follower */
 void turn_stop(struct turn *t); /* refuse what is new, hand leadership over */
 /* An entry of the log that changes the membership and is not known to be committed (start only). Takes e. */
 void turn_conf_pending(struct turn *t, struct entry *e);
+/* The changes of membership in the log that are not committed, in order; borrowed. */
+size_t turn_confs(const struct turn *t, const struct entry **out, size_t max);
 
 /* --- think, persist, speak --- */
 void turn_end(struct turn *t);
@@ -86,6 +109,7 @@ void turn_end(struct turn *t);
 uint64_t turn_deadline(const struct turn *t);
 
 bool turn_is_quiet(const struct turn *t); /* nothing waits for the disk */
+uint64_t turn_disk_ms(const struct turn *t); /* how long the oldest batch has been waiting for the disk; 0: none is */
 void turn_stats(const struct turn *t, struct turn_stats *s);
 
 #endif

@@ -78,8 +78,16 @@ static bool fake_no_space(void *arg)
 {
     return ((struct rig *)arg)->no_space;
 }
-static const struct turn_ops fakes = {fake_send,   fake_persist, fake_apply, fake_serve, fake_room,
-                                      fake_refuse, fake_changed, fake_conf,  fake_drop,  fake_no_space};
+static const struct turn_ops fakes = {.send = fake_send,
+                                      .persist = fake_persist,
+                                      .apply = fake_apply,
+                                      .serve = fake_serve,
+                                      .apply_room = fake_room,
+                                      .refuse = fake_refuse,
+                                      .changed = fake_changed,
+                                      .conf = fake_conf,
+                                      .drop = fake_drop,
+                                      .no_space = fake_no_space};
 
 static bool no_term(void *arg, uint64_t index, uint64_t *term)
 {

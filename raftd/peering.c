@@ -1,0 +1,95 @@
+/* peering - raftd's end of peer.c: frames of other members become events of the turn, and the membership tells whom to
+ * reach. From peer.c and out.c; to turn.c, forward.c and membership.c. */
+#include "raftd/raftd.h"
+
+#include <inttypes.h>
+
+#include "common/err.h"
+#include "common/mem.h"
+
+static int raft_frame(struct raftd *d, uint64_t member, const struct frame *f)
+{
+    int got = peer_msg_add(&d->peer_msg, member, d->member_id, f);
+
+    if (got == 1) {
+        turn_recv(d->turn, &d->peer_msg.msg);
+        peer_msg_reset(&d->peer_msg);
+    }
+    return MIN(got, 0);
+}
+
+static int peering_frame(uint64_t member, const struct frame *f, void *arg)
+{
+    struct raftd *d = arg;
+
+    turn_clock(d->turn, loop_now_ms(d->loop));
+    switch (f->type) {
+    case FR_RAFT:
+    case FR_ENTRY:
+        return raft_frame(d, member, f);
+    case FR_CHANGE_FORWARD:
+    case FR_CHANGE_SAID:
+        return membership_peer_frame(d, member, f);
+    default:
+        return forward_frame(d, member, f);
+    }
+}
+
+/* A message that ends, or a connection that breaks, in the middle of an append leaves nothing behind. */
+static int peering_message_end(uint64_t member, void *arg)
+{
+    struct raftd *d = arg;
+    bool open = d->peer_msg.open;
+
+    UNUSED(member);
+    peer_msg_reset(&d->peer_msg);
+    return open ? E_MALFORMED : 0;
+}
+
+static void peering_lost(uint64_t member, void *arg)
+{
+    struct raftd *d = arg;
+
+    turn_unreachable(d->turn, member);
+}
+
+/* Before we know any member (we join) whoever is of our cluster may tell us. */
+static bool peering_may_talk(uint64_t member, void *arg)
+{
+    const struct raftd *d = arg;
+
+    return d->members.count == 0 && !members_was_removed(&d->members, member);
+}
+
+static const struct peers_ops ops = {
+    .frame = peering_frame, .message_end = peering_message_end, .lost = peering_lost, .may_talk = peering_may_talk};
+
+void peering_members(struct raftd *d)
+{
+    const struct entry *pending[RAFT_MEMBERS_MAX];
+    size_t count = turn_confs(d->turn, pending, ARRAY_LEN(pending));
+    struct members members = {0};
+
+    /* A change counts from the moment it is in the log (thesis 4.1): a new voter must be reached to commit it. */
+    members_copy(&d->members, &members);
+    for (size_t i = 0; i < count; i++) {
+        struct raft_conf_change change;
+
+        if (raft_conf_decode(entry_data(pending[i]), &change) == 0)
+            members_apply(&members, &change);
+    }
+    peers_set(d->peers, &members);
+    members_fini(&members);
+}
+
+void peering_start(struct raftd *d)
+{
+    d->peers = peers_new(d->loop,
+                         &(struct peers_conf){.conf = &d->conf,
+                                              .cluster_id = d->cluster_id,
+                                              .member_id = d->member_id,
+                                              .instance = d->instance},
+                         &ops, d);
+    peers_listen(d->peers);
+    peering_members(d);
+}
