@@ -266,10 +266,3 @@ uint64_t membership_deadline(const struct raftd *d)
         at = MIN(at, d->publish_at_ms);
     return d->removed_at_ms > 0 && !d->stopping ? MIN(at, d->removed_at_ms) : at;
 }
-
-/* --- those who join, and those who were removed (peer.c) ------------------------------------------------ */
-
-void membership_table(struct raftd *d, struct buf *out)
-{
-    members_encode(&d->members, out);
-}

@@ -29,6 +29,7 @@ static int peering_frame(uint64_t member, const struct frame *f, void *arg)
         return raft_frame(d, member, f);
     case FR_CHANGE_FORWARD:
     case FR_CHANGE_SAID:
+    case FR_REMOVED:
         return membership_peer_frame(d, member, f);
     default:
         return forward_frame(d, member, f);
@@ -53,16 +54,35 @@ static void peering_lost(uint64_t member, void *arg)
     turn_unreachable(d->turn, member);
 }
 
-/* Before we know any member (we join) whoever is of our cluster may tell us. */
+/* While we join, whoever is of our cluster may tell us: what the log has told so far is how the members were once, and who
+ * leads now may have come later. It ends with the entry that adds us. */
 static bool peering_may_talk(uint64_t member, void *arg)
 {
     const struct raftd *d = arg;
 
-    return d->members.count == 0 && !members_was_removed(&d->members, member);
+    return !members_find(&d->members, d->member_id) && !members_was_removed(&d->members, member);
 }
 
-static const struct peers_ops ops = {
-    .frame = peering_frame, .message_end = peering_message_end, .lost = peering_lost, .may_talk = peering_may_talk};
+static bool peering_was_removed(uint64_t member, void *arg)
+{
+    const struct raftd *d = arg;
+
+    return members_was_removed(&d->members, member);
+}
+
+static void peering_table(struct buf *out, void *arg)
+{
+    const struct raftd *d = arg;
+
+    members_encode(&d->members, out);
+}
+
+static const struct peers_ops ops = {.frame = peering_frame,
+                                     .message_end = peering_message_end,
+                                     .lost = peering_lost,
+                                     .may_talk = peering_may_talk,
+                                     .was_removed = peering_was_removed,
+                                     .table = peering_table};
 
 void peering_members(struct raftd *d)
 {
@@ -78,7 +98,8 @@ void peering_members(struct raftd *d)
         if (raft_conf_decode(entry_data(pending[i]), &change) == 0)
             members_apply(&members, &change);
     }
-    peers_set(d->peers, &members);
+    if (members_find(&members, d->member_id)) /* else we join: connections that come to us will do */
+        peers_set(d->peers, &members);
     members_fini(&members);
 }
 

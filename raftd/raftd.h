@@ -110,7 +110,6 @@ void membership_changed(struct raftd *d);                  /* d->members is anot
 void membership_removed(struct raftd *d, const char *how); /* we end soon, with EXIT_REMOVED */
 bool membership_run(struct raftd *d);                      /* at the end of a turn; true: the core has a ready */
 uint64_t membership_deadline(const struct raftd *d);
-void membership_table(struct raftd *d, struct buf *out); /* for one that is to join */
 
 /* force.c: force-new-cluster; found is the opened log, and becomes what it is then */
 void force_new_cluster(struct raftd *d, struct wal_found *found);

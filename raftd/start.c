@@ -215,6 +215,11 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         start.member_count = members_raft(&core, now);
         start.conf_index = i;
     }
+    if (members_was_removed(&core, d->member_id) && found->commit >= start.conf_index) {
+        log_error("raftd: the member has been permanently removed from the cluster; the data directory %s can be deleted",
+                  d->conf.data_dir);
+        exit(EXIT_REMOVED);
+    }
     d->raft = raft_new(&rc, &start, now_ms);
     d->turn = turn_new(d->raft, &out_ops, d, &tc, now_ms);
     for (size_t i = 0; i < change_count; i++)
