@@ -101,6 +101,10 @@ while [ -z "$stopping" ]; do
         alive $d && continue
         [ -z "$stopping" ] || break
         wait "${pid_of[$d]}"; code=$?
+        if [ $d = raftd ] && [ $code = 3 ]; then
+            say "this member was removed from its cluster: stopping the node; its data in $dir can be deleted"
+            finish 0
+        fi
         if [ -z "$ready" ] && [ $code -lt 128 ]; then
             say "$d ended with exit code $code before the node was ready; see its message above"
             finish 1

@@ -473,7 +473,8 @@ static bool ask_finish(struct change *c, struct ask *a, const struct change_stat
         ask_end(c, a, a->refused);
         return true;
     }
-    if (a->state == ASK_AGREED && a->index <= s->commit) {
+    /* Our own removal does not reach our log any more. */
+    if (a->state == ASK_AGREED && (a->index <= s->commit || (a->is.op == RAFT_CONF_REMOVE && a->id == s->self))) {
         ask_end(c, a, 0);
         return true;
     }

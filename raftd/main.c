@@ -65,6 +65,8 @@ static void turn_end_cb(void *arg)
     for (int i = 0; i < 2 && membership_run(d); i++)
         turn_end(d->turn);
     out_tell(d);
+    if (d->peers_due)
+        peering_members(d);
     if (d->status_count > 0)
         out_status_expire(d, now_ms);
     if (d->removed_at_ms > 0 && d->removed_at_ms <= now_ms && !d->stopping)

@@ -61,12 +61,21 @@ static void publish_answer(struct raftd *d, int err)
     d->publish_at_ms = loop_now_ms(d->loop) + PUBLISH_RETRY_MS;
 }
 
+/* The leader said that our own removal is committed; the entry itself does not come to us any more. */
+static void own_removal(struct raftd *d)
+{
+    if (members_apply(&d->members, &(struct raft_conf_change){.op = RAFT_CONF_REMOVE, .id = d->member_id}) == 0)
+        membership_changed(d);
+}
+
 static void do_answer(void *arg, const struct change_ask *ask, int err, uint64_t id, uint64_t index)
 {
     struct raftd *d = arg;
 
     switch (ask->from) {
     case CHANGE_GATEWAY:
+        if (!err && ask->op == RAFT_CONF_REMOVE && id == d->member_id)
+            own_removal(d);
         out_tell(d); /* the list that holds the change goes before */
         link_send(d->links[ask->asker],
                   FRAME(member_said, MEMBER_SAID, .req = ask->req, .err = (uint64_t)-err, .id = id));
@@ -200,6 +209,7 @@ static void warn_even(struct raftd *d)
 void membership_changed(struct raftd *d)
 {
     d->publish_due = true;
+    d->peers_due = true;
     warn_even(d);
     if (members_was_removed(&d->members, d->member_id))
         membership_removed(d, "its log says so");

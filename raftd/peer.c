@@ -79,6 +79,20 @@ static void targets_set(struct peer *peer, const char *urls)
     conf_free_urls(list, count);
 }
 
+/* Answers that were meant for it, and that it is out. */
+static void last_words(struct peers *p, struct peer *peer)
+{
+    if (p->ops->was_removed(peer->id, p->arg))
+        peers_send(p, peer->id, PEER_STREAM_BEATS,
+                   FRAME(removed, REMOVED, .cluster_id = p->conf.cluster_id, .member_id = peer->id));
+    for (unsigned s = 0; s < PEER_STREAMS; s++) {
+        if (peer->streams[s].dialled)
+            peer_conn_flush(peer->streams[s].dialled);
+        if (peer->streams[s].accepted)
+            peer_conn_flush(peer->streams[s].accepted);
+    }
+}
+
 static void conns_close(struct peer *peer, bool dialled_only)
 {
     for (unsigned s = 0; s < PEER_STREAMS; s++) {
@@ -105,8 +119,9 @@ static struct peer *peer_add(struct peers *p, uint64_t id)
     return NULL;
 }
 
-static void peer_remove(struct peer *peer)
+static void peer_remove(struct peers *p, struct peer *peer)
 {
+    last_words(p, peer);
     conns_close(peer, false);
     targets_fini(peer);
     *peer = (struct peer){0};
@@ -121,7 +136,7 @@ void peers_set(struct peers *p, const struct members *members)
 {
     for (size_t i = 0; i < PEERS_MAX; i++) {
         if (p->list[i].id != RAFT_NONE && !is_member(members, p->list[i].id) && (members->count > 0 || p->told_members))
-            peer_remove(&p->list[i]);
+            peer_remove(p, &p->list[i]);
     }
     p->told_members = p->told_members || members->count > 0;
     for (size_t i = 0; i < members->count; i++) {

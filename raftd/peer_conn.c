@@ -226,7 +226,7 @@ static int guest_in(struct peer_conn *c, const struct frame *f)
     struct buf table = BUF_INIT;
 
     if (f->type != FR_MEMBERS_ASK)
-        return E_MALFORMED;
+        return 0; /* what a removed member says before it hears that it is one */
     log_info("peer: \"%.*s\" at %s asks who the members are", (int)MIN(f->members_ask.name.len, 64),
              (const char *)f->members_ask.name.data, c->address);
     c->peers->ops->table(&table, c->peers->arg);

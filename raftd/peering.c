@@ -86,16 +86,19 @@ static const struct peers_ops ops = {.frame = peering_frame,
 
 void peering_members(struct raftd *d)
 {
+    d->peers_due = false;
+
     const struct entry *pending[RAFT_MEMBERS_MAX];
     size_t count = turn_confs(d->turn, pending, ARRAY_LEN(pending));
     struct members members = {0};
 
-    /* A change counts from the moment it is in the log (thesis 4.1): a new voter must be reached to commit it. */
+    /* A change counts from the moment it is in the log (thesis 4.1): a new voter must be reached to commit it. Who leaves is
+     * still talked to until it is committed. */
     members_copy(&d->members, &members);
     for (size_t i = 0; i < count; i++) {
         struct raft_conf_change change;
 
-        if (raft_conf_decode(entry_data(pending[i]), &change) == 0)
+        if (raft_conf_decode(entry_data(pending[i]), &change) == 0 && change.op != RAFT_CONF_REMOVE)
             members_apply(&members, &change);
     }
     if (members_find(&members, d->member_id)) /* else we join: connections that come to us will do */

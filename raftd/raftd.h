@@ -74,6 +74,7 @@ struct raftd {
     bool publish_asked;     /* and a request to change them is under way */
     uint64_t publish_at_ms; /* not before */
     size_t voters_said;     /* as last warned about */
+    bool peers_due;         /* peers_set is to be told at the end of the turn: after the answers */
     uint64_t removed_at_ms; /* we are no member any more, and end then; 0: we are one */
     bool tell[RAFTD_SLOTS]; /* this link is owed LEAD, or LEADER and MEMBERs */
 
@@ -106,7 +107,7 @@ void membership_gateway_moves(struct raftd *d, unsigned slot, const struct fr_mo
 int membership_peer_frame(struct raftd *d, uint64_t member, const struct frame *f); /* CHANGE_FORWARD, CHANGE_SAID, REMOVED */
 void membership_refused(struct raftd *d, uint64_t tag, int err);                    /* by the core */
 void membership_committed(struct raftd *d, const struct entry *e, int err);
-void membership_changed(struct raftd *d);                  /* d->members is another table now; peers_set is not called here */
+void membership_changed(struct raftd *d);                  /* d->members is another table now */
 void membership_removed(struct raftd *d, const char *how); /* we end soon, with EXIT_REMOVED */
 bool membership_run(struct raftd *d);                      /* at the end of a turn; true: the core has a ready */
 uint64_t membership_deadline(const struct raftd *d);
