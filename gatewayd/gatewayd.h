@@ -63,6 +63,7 @@ struct gatewayd {
     uint64_t request_timeout_ms; /* 5 s + 2 x election timeout */
     size_t message_bytes_max;    /* grpc receive limit: max-request-bytes + 512 KiB */
     uint64_t barrier_req;        /* a barrier is on its way; 0: none */
+    uint64_t barrier_round, barrier_covers; /* retry.c: which proposals it can clear up */
     struct timer_heap timers;    /* struct deadline */
     struct loop_timer *wakeup;   /* at the nearest of timers and pending */
     uint64_t wakeup_at_ms;       /* what it is set to; UINT64_MAX: not set */

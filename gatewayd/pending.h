@@ -52,7 +52,8 @@ struct pending {
     /* What has become of it. */
     bool sent;               /* handed to a link that was up */
     bool started;            /* at least one part came: cannot be asked again */
-    bool ambiguous;          /* proposed to a raftd that is gone; waits for the barrier's proof */
+    bool ambiguous;          /* proposed to a raftd, or a leader, that is gone; waits for the barrier's proof */
+    uint64_t round;          /* of barriers, that it waits for */
     uint64_t raftd_instance; /* it was sent to, if sent */
     uint64_t stored_session; /* of our link to stored when it was sent */
     int doomed;              /* err to end with, once the list is walked through */

@@ -4,6 +4,8 @@
  * What may be sent twice? A read, always, as long as no part of its answer came: it gets another wire name, and an answer to the old
  * name finds nobody. A proposal, only when it provably was not applied:
  *   - it was never sent, or raftd itself refused it; or
+ *   - raftd says that the leader it was for leads no more (REFUSED with E_AMBIGUOUS), and a barrier read that was sent after that was
+ *     answered, on the same connection again: raftd's forward.h says why nothing of an old leader comes behind it; or
  *   - it was sent to a raftd that has since restarted, the cluster has one member, and a barrier read that the new raftd
  *     served was answered by stored *on the same connection of our link to stored* on which the proposal's own result would
  *     have come. The new raftd serves reads only after everything in its recovered log is committed, stored answers only after
@@ -18,7 +20,7 @@
 /* What may take long by its nature; a call's own deadline ends it earlier. */
 #define LONG_TIMEOUT_MS ((uint64_t)10 * 60 * 1000)
 /* How soon to try again what was refused because there is no leader right now. */
-#define RETRY_MS 50
+#define RETRY_MS 20
 
 /* --- sending --------------------------------------------------------------------------------------- */
 
@@ -278,6 +280,67 @@ void pending_expire(struct gatewayd *g, uint64_t now_ms)
     }
 }
 
+/* --- barriers --------------------------------------------------------------------------------------- */
+
+static void barrier_start(struct gatewayd *g);
+
+static bool has_proof(const struct gatewayd *g, const struct pending *p)
+{
+    return g->stored_up && p->stored_session != 0 && p->stored_session == g->stored_session;
+}
+
+static void barrier_done(void *arg, const struct answer *a)
+{
+    struct gatewayd *g = arg;
+    g->barrier_req = 0;
+    size_t again = 0;
+    bool wants_another = false;
+    for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
+        if (!p->ambiguous) {
+            continue;
+        }
+        if (p->round > g->barrier_covers) {
+            wants_another = true; /* in doubt only since this one is under way */
+            continue;
+        }
+        p->ambiguous = false;
+        if (a->err == OK && has_proof(g, p)) {
+            send_again(g, p);
+            again++;
+        } else {
+            p->doomed = E_AMBIGUOUS;
+        }
+    }
+    if (again > 0) {
+        log_info("retry: %zu proposals were lost with an old raftd or leader and are proposed again", again);
+    }
+    if (wants_another) {
+        barrier_start(g);
+    }
+    end_doomed(g);
+}
+
+static void barrier_start(struct gatewayd *g)
+{
+    g->barrier_covers = g->barrier_round++;
+    if (pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, barrier_done, g, &g->barrier_req) != OK) {
+        barrier_done(g, &(struct answer){.err = E_REQUEST_TOO_MANY_REQUESTS});
+    }
+}
+
+static void barrier_want(struct gatewayd *g)
+{
+    if (pending_find(&g->pending, g->barrier_req) == NULL) {
+        barrier_start(g);
+    }
+}
+
+static void put_in_doubt(struct gatewayd *g, struct pending *p)
+{
+    p->ambiguous = true;
+    p->round = g->barrier_round;
+}
+
 /* --- refusals -------------------------------------------------------------------------------------- */
 
 void retry_unsent(struct gatewayd *g)
@@ -296,8 +359,15 @@ void retry_refused(struct gatewayd *g, const struct fr_refused *r)
         return;
     }
     int err = err_from_number(r->err);
+    if (err == E_AMBIGUOUS && p->via == VIA_PROPOSE) {
+        put_in_doubt(g, p);
+        barrier_want(g);
+        return;
+    }
     if (err == E_NO_LEADER || err == E_AGAIN || err == E_UNREACHABLE) {
-        /* It did not and will not happen under this sending: wait for a leader, up to the deadline. */
+        /* It did not and will not happen under this name: wait for a leader, up to the deadline. */
+        pending_rename(&g->pending, p);
+        refresh_command(g, p);
         p->sent = false;
         if (!timer_armed(&g->retry.timer)) {
             deadline_set(g, &g->retry, gatewayd_now_ms(g) + RETRY_MS);
@@ -308,34 +378,6 @@ void retry_refused(struct gatewayd *g, const struct fr_refused *r)
 }
 
 /* --- raftd is back ---------------------------------------------------------------------------------- */
-
-static bool has_proof(const struct gatewayd *g, const struct pending *p)
-{
-    return g->stored_up && p->stored_session != 0 && p->stored_session == g->stored_session;
-}
-
-static void barrier_done(void *arg, const struct answer *a)
-{
-    struct gatewayd *g = arg;
-    g->barrier_req = 0;
-    size_t again = 0;
-    for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
-        if (!p->ambiguous) {
-            continue;
-        }
-        p->ambiguous = false;
-        if (a->err == OK && has_proof(g, p)) {
-            send_now(g, p); /* under the same name: it is the same proposal */
-            again++;
-        } else {
-            p->doomed = E_AMBIGUOUS;
-        }
-    }
-    if (again > 0) {
-        log_info("retry: %zu proposals were lost with the old raftd and are proposed again", again);
-    }
-    end_doomed(g);
-}
 
 /* Proposals that an older raftd got. True: at least one can be cleared up by a barrier. */
 static bool sort_out_proposals(struct gatewayd *g)
@@ -348,7 +390,8 @@ static bool sort_out_proposals(struct gatewayd *g)
             continue;
         }
         if (g->member_count == 1 && p->via == VIA_PROPOSE && has_proof(g, p)) {
-            p->ambiguous = wants_barrier = true;
+            put_in_doubt(g, p);
+            wants_barrier = true;
         } else {
             p->doomed = E_AMBIGUOUS;
             lost++;
@@ -372,9 +415,8 @@ void retry_on_raftd_up(struct gatewayd *g, uint64_t instance)
             send_again(g, p); /* also a barrier that is under way */
         }
     }
-    if (wants_barrier && pending_find(&g->pending, g->barrier_req) == NULL
-        && pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, barrier_done, g, &g->barrier_req) != OK) {
-        barrier_done(g, &(struct answer){.err = E_REQUEST_TOO_MANY_REQUESTS});
+    if (wants_barrier) {
+        barrier_want(g);
     }
     end_doomed(g);
 }

@@ -193,10 +193,76 @@ Test(retry, a_lost_proposal_is_proposed_again_once_a_barrier_proves_it_was_not_a
     result(r, barrier_of(r)->wire, 0, false);
     cr_expect_eq(heard.count, 0);
     cr_expect_not(p->ambiguous);
-    cr_expect_eq(p->wire, wire);
+    cr_expect_neq(p->wire, wire, "what is still said about the lost one must find nobody");
     cr_expect_eq(p->raftd_instance, 101);
-    result(r, wire, 0, false);
+    result(r, p->wire, 0, false);
     cr_expect_eq(heard.err, OK);
+    ring_free(r);
+}
+
+static void refused(struct ring *r, uint64_t wire, int err)
+{
+    retry_refused(&r->g, &(struct fr_refused){.req = wire, .err = (uint64_t)-err});
+}
+
+Test(retry, a_proposal_to_a_leader_that_is_gone_is_proposed_again_after_a_barrier)
+{
+    /* given a proposal whose leader has changed */
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    uint64_t wire = p->wire;
+    refused(r, wire, E_AMBIGUOUS);
+    cr_expect(p->ambiguous);
+    cr_expect_eq(heard.count, 0);
+
+    /* when the barrier is answered first, it was lost: it goes again under another name */
+    result(r, barrier_of(r)->wire, 0, false);
+    cr_expect_not(p->ambiguous);
+    cr_expect_neq(p->wire, wire);
+    result(r, wire, 0, false);
+    cr_expect_eq(heard.count, 0);
+    result(r, p->wire, 0, false);
+    cr_expect_eq(heard.err, OK);
+    ring_free(r);
+}
+
+Test(retry, a_barrier_that_was_under_way_clears_up_nothing_that_came_later)
+{
+    struct ring *r = ring_up();
+    struct pending *first = ask(r, VIA_PROPOSE), *second = ask(r, VIA_PROPOSE);
+    refused(r, first->wire, E_AMBIGUOUS);
+    uint64_t barrier = barrier_of(r)->wire;
+    refused(r, second->wire, E_AMBIGUOUS);
+    result(r, barrier, 0, false);
+    cr_expect_not(first->ambiguous);
+    cr_expect(second->ambiguous);
+    cr_assert_not_null(barrier_of(r));
+    cr_expect_neq(barrier_of(r)->wire, barrier);
+    result(r, barrier_of(r)->wire, 0, false);
+    cr_expect_not(second->ambiguous);
+    ring_free(r);
+}
+
+Test(retry, a_barrier_that_fails_leaves_the_outcome_unknown)
+{
+    struct ring *r = ring_up();
+    refused(r, ask(r, VIA_PROPOSE)->wire, E_AMBIGUOUS);
+    result(r, barrier_of(r)->wire, (uint64_t)-E_TIMEOUT, false);
+    cr_expect_eq(heard.count, 1);
+    cr_expect_eq(heard.err, E_AMBIGUOUS);
+    ring_free(r);
+}
+
+Test(retry, what_was_refused_for_want_of_a_leader_is_sent_again_under_another_name)
+{
+    struct ring *r = ring_up();
+    struct pending *p = ask(r, VIA_PROPOSE);
+    uint64_t wire = p->wire;
+    refused(r, wire, E_AGAIN);
+    cr_expect_not(p->sent);
+    cr_expect_neq(p->wire, wire);
+    refused(r, wire, E_AMBIGUOUS); /* about the old name: too late */
+    cr_expect_not(p->ambiguous);
     ring_free(r);
 }
 

@@ -9,6 +9,8 @@
  *   no put is among the events twice                      (nothing is applied twice)
  *   a read of all keys equals the events replayed         (the store is what its history says)
  * A put whose connection was lost or that was answered with an error is ambiguous: it may or may not be there, at most once.
+ * --port may be a list, 1,2,3: the nodes of a cluster. Writers are spread over them, and go on at the next one when theirs is lost.
+ * SIGUSR1 prints how long the longest time without an acknowledgement was since the last SIGUSR1.
  * --strict: errors other than a lost connection are failures too (the node lost no gateway for good). */
 #include <getopt.h>
 #include <poll.h>
@@ -32,7 +34,7 @@
 enum fate { FATE_OPEN, FATE_ACKED, FATE_AMBIGUOUS };
 
 struct writer {
-    int number;
+    int number, port; /* port: position in the list */
     struct gclient *client;
     bool busy;
     uint64_t seq;      /* of the put under way, or the next one */
@@ -43,11 +45,13 @@ struct writer {
 };
 
 static struct {
-    int port, writer_count;
+    int ports[8], port_count, writer_count;
+    uint64_t acked_us, gap_us; /* last acknowledgement, longest time between two */
     uint64_t rate;
     bool strict;
     struct writer writers[WRITERS_MAX];
     struct gclient *watch_client;
+    int watch_port;
     struct gcall *watch_call;
     int64_t watch_rev; /* last revision seen; 1: none */
     uint64_t watch_retry_us;
@@ -56,7 +60,26 @@ static struct {
     char last_error[256];
 } book;
 
-static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t stopping, telling;
+
+static void on_usr1(int sig)
+{
+    UNUSED(sig);
+    telling = 1;
+}
+
+static void gap_note(uint64_t now)
+{
+    if (book.acked_us)
+        book.gap_us = MAX(book.gap_us, now - book.acked_us);
+    book.acked_us = now;
+}
+
+static struct gclient *connect_at(int *port)
+{
+    *port = (*port + 1) % book.port_count;
+    return gclient_connect("127.0.0.1", book.ports[*port]);
+}
 
 static void on_term(int sig)
 {
@@ -92,6 +115,7 @@ static void put_end(struct gcall *call, int status, const char *text, void *arg)
     if (status == 0) {
         w->fates[w->seq] = FATE_ACKED;
         book.acked++;
+        gap_note(now);
     } else {
         w->fates[w->seq] = FATE_AMBIGUOUS;
         book.ambiguous++;
@@ -116,7 +140,7 @@ static void writer_go(struct writer *w)
     }
     if (w->busy || stopping || now < w->next_us)
         return;
-    if (!w->client && !(w->client = gclient_connect("127.0.0.1", book.port))) {
+    if (!w->client && !(w->client = connect_at(&w->port))) {
         w->next_us = now + 20000;
         return;
     }
@@ -199,7 +223,7 @@ static void watch_go(void)
     if (book.watch_call || now < book.watch_retry_us)
         return;
     book.watch_retry_us = now + 50000;
-    if (!book.watch_client && !(book.watch_client = gclient_connect("127.0.0.1", book.port)))
+    if (!book.watch_client && !(book.watch_client = connect_at(&book.watch_port)))
         return;
     struct buf create = BUF_INIT, request = BUF_INIT;
     pb_add_bytes(&create, 1, SLICE_LIT("ledger/"));
@@ -238,7 +262,8 @@ static void turn(int ms)
 /* The store as a read shows it, against the last event of each key. */
 static void settle_reads(void)
 {
-    struct gclient *c = gclient_connect("127.0.0.1", book.port);
+    int any = 0;
+    struct gclient *c = connect_at(&any);
     struct buf request = BUF_INIT, reply = BUF_INIT, text = BUF_INIT;
     if (!c) {
         problem("no connection for the last read", 0, 0);
@@ -313,20 +338,34 @@ int main(int argc, char **argv)
     book.writer_count = 8, book.rate = 2000, book.watch_rev = 1;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case 'p': book.port = atoi(optarg); break;
+        case 'p':
+            for (char *at = optarg; *at && book.port_count < (int)ARRAY_LEN(book.ports); at += *at == ',')
+                book.ports[book.port_count++] = (int)strtol(at, &at, 10);
+            break;
         case 'w': book.writer_count = MIN(MAX(atoi(optarg), 1), WRITERS_MAX); break;
         case 'r': book.rate = MAX(strtoull(optarg, NULL, 10), 1u); break;
         case 's': book.strict = true; break;
         default: return 2;
         }
     }
+    if (book.port_count == 0)
+        return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGUSR1, on_usr1);
     signal(SIGTERM, on_term);
     signal(SIGINT, on_term);
     signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < book.writer_count; i++)
-        book.writers[i].number = i;
-    while (!stopping)
+        book.writers[i].number = book.writers[i].port = i;
+    while (!stopping) {
         turn(2);
+        if (!telling)
+            continue;
+        telling = 0;
+        gap_note(clock_now_us());
+        printf("gap %llu ms\n", (unsigned long long)book.gap_us / 1000);
+        book.gap_us = 0;
+    }
     settle();
     printf("acknowledged %llu, ambiguous %llu (errors %llu%s%s), events %llu, watch resumed %llu times, problems %llu\n",
            (unsigned long long)book.acked, (unsigned long long)book.ambiguous, (unsigned long long)book.errors, book.errors ? ", last " : "",
