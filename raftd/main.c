@@ -13,6 +13,7 @@
 #include "common/priv.h"
 #include "common/rand.h"
 #include "raftd/change.h"
+#include "raftd/snap.h"
 
 /* --- one turn ----------------------------------------------------------------------------------- */
 
@@ -44,6 +45,7 @@ static void timer_set(struct raftd *d)
     if (d->status_count > 0)
         at = MIN(at, d->status[0].until_ms);
     at = MIN(at, membership_deadline(d));
+    at = MIN(at, snap_deadline(d));
     if (d->stopping)
         at = MIN(at, d->stop_until_ms);
     loop_timer_set(d->timer, at);
@@ -63,6 +65,8 @@ static void turn_end_cb(void *arg)
     turn_end(d->turn);
     /* Twice, so that a request that the core refuses at once is answered at once. */
     for (int i = 0; i < 2 && membership_run(d); i++)
+        turn_end(d->turn);
+    for (int i = 0; i < 2 && snap_run(d, now_ms); i++)
         turn_end(d->turn);
     out_tell(d);
     if (d->peers_due)
@@ -168,6 +172,8 @@ static void end(struct raftd *d)
     peer_msg_fini(&d->peer_msg);
     forward_fini(&d->forward);
     change_free(d->change);
+    snap_fini(d);
+    free(d->self.dir);
     turn_free(d->turn);
     raft_free(d->raft);
     wal_close(d->wal);

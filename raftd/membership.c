@@ -210,6 +210,7 @@ void membership_changed(struct raftd *d)
 {
     d->publish_due = true;
     d->peers_due = true;
+    self_members(d);
     warn_even(d);
     if (members_was_removed(&d->members, d->member_id))
         membership_removed(d, "its log says so");

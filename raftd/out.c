@@ -7,6 +7,7 @@
 
 #include "common/err.h"
 #include "common/mem.h"
+#include "raftd/snap.h"
 
 bool out_stored_is_up(const struct raftd *d)
 {
@@ -20,6 +21,11 @@ bool out_stored_is_up(const struct raftd *d)
 static void out_send(void *arg, const struct raft_msg *m)
 {
     struct raftd *d = arg;
+
+    if (m->type == RAFT_MSG_SNAP) { /* the core only says that one is needed */
+        snap_need(d, m->to);
+        return;
+    }
     struct buf *out = peers_begin(d->peers, m->to, m->type == RAFT_MSG_APPEND ? PEER_STREAM_APPENDS : PEER_STREAM_BEATS);
 
     if (!out)
@@ -33,6 +39,8 @@ static uint64_t out_persist(void *arg, const struct raft_ready *ready)
     struct raftd *d = arg;
 
     /* Term and vote first: entries of a term are never on disk without it (wal_recover.c checks). */
+    if (ready->hard_changed)
+        self_hard(d, ready->term, ready->vote, ready->hard_seq);
     if (ready->hard_changed)
         wal_hard(d->wal, ready->term, ready->vote, ready->hard_seq);
     if (ready->truncate_from > 0)
@@ -174,7 +182,8 @@ static void out_lead(struct raftd *d)
 {
     link_send(d->links[LINK_SLOT_STORED],
               FRAME(lead, LEAD, .cluster_id = d->cluster_id, .member_id = d->member_id, .term = raft_term(d->raft),
-                    .leader = raft_leader(d->raft), .commit = raft_commit(d->raft), .is_learner = is_learner(d)));
+                    .leader = raft_leader(d->raft), .commit = raft_commit(d->raft), .is_learner = is_learner(d),
+                    .members = d->members.count));
 }
 
 static void out_leader(struct raftd *d, struct link *l)

@@ -6,6 +6,7 @@
 
 #include "common/err.h"
 #include "common/mem.h"
+#include "raftd/snap.h"
 
 static int raft_frame(struct raftd *d, uint64_t member, const struct frame *f)
 {
@@ -31,6 +32,12 @@ static int peering_frame(uint64_t member, const struct frame *f, void *arg)
     case FR_CHANGE_SAID:
     case FR_REMOVED:
         return membership_peer_frame(d, member, f);
+    case FR_SNAP_OFFER:
+    case FR_SNAP_PART:
+    case FR_SNAP_MORE:
+    case FR_SNAP_SAID:
+    case FR_SNAP_ASK:
+        return snap_peer_frame(d, member, f);
     default:
         return forward_frame(d, member, f);
     }

@@ -65,6 +65,12 @@ struct raftd {
     struct peer_msg peer_msg; /* that is being received */
     struct forward forward;
     struct slow slow;
+    struct snap *snap; /* snapshots and repair: snap.h */
+    struct {
+        char *dir; /* of the log; NULL: nothing is kept */
+        uint64_t term, vote, hard_seq;
+        bool written;
+    } self; /* self.c */
 
     uint64_t cluster_id, member_id;
     uint64_t instance;      /* random, of this run */
@@ -114,6 +120,10 @@ uint64_t membership_deadline(const struct raftd *d);
 
 /* force.c: force-new-cluster; found is the opened log, and becomes what it is then */
 void force_new_cluster(struct raftd *d, struct wal_found *found);
+
+/* self.c: term, vote and members are kept a second time */
+void self_hard(struct raftd *d, uint64_t term, uint64_t vote, uint64_t hard_seq);
+void self_members(struct raftd *d);
 
 /* slow.c: a leader whose disk is slow hands its leadership over */
 void slow_check(struct raftd *d, uint64_t now_ms);

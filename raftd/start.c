@@ -9,6 +9,8 @@
 #include "common/mem.h"
 #include "common/rand.h"
 #include "raftd/boot.h"
+#include "raftd/keep.h"
+#include "raftd/snap.h"
 #include "raftd/join.h"
 
 /* The log of every founder begins with the same entries, one per member, of term 1 and committed by definition: whoever
@@ -89,14 +91,56 @@ static void start_founding_again(struct raftd *d, struct wal *w, struct wal_foun
     buf_fini(&why);
 }
 
-static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct wal_found *found)
+/* The log is lost, in part or whole, and there are others who have it: it is set aside, and a new one begins at nothing.
+ * Term and vote stay what they were. What we had acknowledged and have no more is the reason why we do not vote
+ * before a leader has filled the gap (snap.h). */
+static struct wal *start_repair(const struct wal_conf *wc, const struct keep_self *self, struct wal_found *found,
+                                struct keep_repair *repair)
 {
-    struct buf why = BUF_INIT;
-    struct wal *w = wal_open(wc, found, &why);
+    *repair = (struct keep_repair){.vote_from = UINT64_MAX};
+    keep_repair_write(wc->dir, repair);
+    keep_set_log_aside(wc->dir);
+    *found = (struct wal_found){
+        .cluster_id = self->cluster_id,
+        .member_id = self->member_id,
+        .term = self->term,
+        .vote = self->vote,
+        .hard_seq = self->hard_seq,
+        .first_index = 1,
+        .members = buf_slice(&self->members),
+    };
+    struct wal *w = wal_create(wc, found);
+    found->members = SLICE_EMPTY;
+    repair->moved = true;
+    keep_repair_write(wc->dir, repair);
+    return w;
+}
+
+/* SELF can be trusted, and there is somebody to ask. */
+static bool self_helps(struct raftd *d, const char *dir, struct keep_self *self)
+{
+    struct members members = {0};
+
+    if (keep_self_read(dir, self) != 0)
+        return false;
+    if (members_decode(buf_slice(&self->members), &members) != 0 || members.count <= 1) {
+        members_fini(&members);
+        buf_fini(&self->members);
+        return false;
+    }
+    members_fini(&d->members);
+    d->members = members;
+    d->self.written = true;
+    return true;
+}
+
+static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct wal_found *found, struct buf *why)
+{
+    struct wal *w = wal_open(wc, found, why);
 
     if (!w)
-        fatalx("wal: refused, nothing was changed: %.*s", (int)why.len, (const char *)why.data);
-    buf_fini(&why);
+        return NULL;
+    members_fini(&d->members);
     if (members_decode(found->members, &d->members) != 0)
         fatalx("wal: %s: membership as of entry %" PRIu64 " cannot be read", wc->dir, found->members_at);
     if (found->last_index == 0 && d->members.count == 0)
@@ -122,12 +166,39 @@ void start_log(struct raftd *d, const char *dir)
 
     if (wc.no_fsync)
         log_warnx("wal: unsafe-no-fsync: a power cut loses acknowledged writes");
-    d->wal = wal_exists(dir) ? start_old(d, &wc, &found) : start_new(d, &wc, &found);
+    struct buf why = BUF_INIT;
+    struct keep_self self = {0};
+    struct keep_repair repair;
+    bool help = self_helps(d, dir, &self);
+    int repair_err = keep_repair_read(dir, &repair);
+
+    if (repair_err == E_DAMAGED) /* the careful reading: nothing was told yet */
+        repair = (struct keep_repair){.moved = true, .vote_from = UINT64_MAX};
+    if (wal_exists(dir) && (repair_err || repair.moved))
+        d->wal = start_old(d, &wc, &found, &why);
+    else if (!help)
+        d->wal = start_new(d, &wc, &found);
+    else if (repair_err)
+        buf_printf(&why, "%s: no log here, but this member had one", dir);
+    if (!d->wal && !help)
+        fatalx("wal: refused, nothing was changed: %.*s", (int)why.len, (const char *)why.data);
+    if (!d->wal) {
+        log_error("wal: the log is damaged, repairing from the other members: %.*s", (int)why.len,
+                  why.len > 0 ? (const char *)why.data : "");
+        d->wal = start_repair(&wc, &self, &found, &repair);
+        repair_err = 0;
+    }
+    buf_fini(&self.members);
+    buf_fini(&why);
+    snap_start(d, dir, repair_err == E_NOT_FOUND ? NULL : &repair);
     if (d->conf.force_new_cluster)
         force_new_cluster(d, &found);
     d->cluster_id = found.cluster_id;
     d->member_id = found.member_id;
     start_core(d, &found, loop_now_ms(d->loop));
+    d->self.dir = xstrdup(dir);
+    d->self.vote = UINT64_MAX; /* so that it is written now */
+    self_hard(d, MAX(found.term, found.last_term), found.vote, found.hard_seq);
     log_info("raftd: member %" PRIx64 " of cluster %" PRIx64 ", term %" PRIu64 ", entries %" PRIu64 "..%" PRIu64
              " in %zu segments, at least %" PRIu64 " committed",
              d->member_id, d->cluster_id, found.term, found.first_index, found.last_index, found.segment_count,
@@ -170,6 +241,7 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         .prev_conf_index = found->members_at,
         .members = now,
         .prev_members = before,
+        .vote_from = snap_votes_from(d),
     };
     struct raft_conf rc = {
         .id = d->member_id,

@@ -285,6 +285,41 @@ void turn_unreachable(struct turn *t, uint64_t member)
     step(t, (struct raft_event){.type = RAFT_EV_UNREACHABLE, .member = member});
 }
 
+void turn_snap_sent(struct turn *t, uint64_t member, uint64_t index, bool ok)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_SNAP_SENT, .member = member, .index = index, .ok = ok});
+}
+
+void turn_forgot(struct turn *t, uint64_t member)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_FORGOT, .member = member});
+}
+
+void turn_vote_from(struct turn *t, uint64_t index)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_VOTE_FROM, .index = index});
+}
+
+void turn_snap_loaded(struct turn *t, uint64_t index, uint64_t term, uint64_t ticket, const struct raft_member *members,
+                      size_t member_count)
+{
+    must(!t->hand.up);
+    if (ticket > 0) {
+        /* Reports of the old log's entries say nothing about the new one; what is said from now on waits for it. */
+        must(ticket > t->ticket_last);
+        t->ticket_last = ticket;
+        for (size_t i = 0; i < t->marks.count; i++)
+            FIFO_AT(&t->marks, i, struct mark)->index = 0;
+        for (; t->confs.count > 0; fifo_pop(&t->confs))
+            entry_unref(*FIFO_FIRST(&t->confs, struct entry *));
+    }
+    step(t, (struct raft_event){.type = RAFT_EV_SNAP_LOADED,
+                                .index = index,
+                                .entry_term = term,
+                                .members = members,
+                                .member_count = member_count});
+}
+
 void turn_tick(struct turn *t)
 {
     step(t, (struct raft_event){.type = RAFT_EV_TICK});

@@ -88,6 +88,14 @@ void turn_read_index(struct turn *t, unsigned slot, uint64_t tag); /* of a membe
 void turn_read_index_said(struct turn *t, uint64_t tag, uint64_t index, int err);
 void turn_unreachable(struct turn *t, uint64_t member);
 void turn_tick(struct turn *t);
+/* Snapshots (snap.c). sent: how a transfer to a member ended. forgot: it lost its log. vote_from: of our own loss.
+ * loaded: stored is the snapshot; ticket: of the log's replacement, 0: the log has that entry and stays. turn_end was
+ * called before, and stored is down for us until turn_stored_up. */
+void turn_snap_sent(struct turn *t, uint64_t member, uint64_t index, bool ok);
+void turn_forgot(struct turn *t, uint64_t member);
+void turn_vote_from(struct turn *t, uint64_t index);
+void turn_snap_loaded(struct turn *t, uint64_t index, uint64_t term, uint64_t ticket, const struct raft_member *members,
+                      size_t member_count);
 void turn_durable(struct turn *t, uint64_t ticket); /* all up to this ticket is */
 /* stored said HELLO: resume after `applied`, which our log still has (in.c looked). 0; E_FULL if stored is ahead of our
  * log: the data of one of the two is not what it should be. */

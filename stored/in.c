@@ -20,9 +20,10 @@
 static int raft_up(struct link *link, const struct fr_hello *hello, void *arg)
 {
     struct stored *s = arg;
-    int err = stored_identify(s, hello->cluster_id, hello->member_id);
-
     UNUSED(link);
+    if (snap_is_swapping(s)) /* what we are is told when it is decided */
+        return E_AGAIN;
+    int err = stored_identify(s, hello->cluster_id, hello->member_id);
     if (err)
         return err;
     s->raft_up = true;

@@ -228,6 +228,8 @@ void stored_reopen(struct stored *s)
     free(dir);
     store_begin(s);
     s->blank = false;
+    /* For gateways we are another stored: what they have asked for may have been applied without a result for them. */
+    s->instance = rand_system_u64() | 1;
     keep_identity(s); /* a snapshot has nobody's */
     leases_lead(s->leases, stored_is_leader(s), loop_now_ms(s->loop), s->conf->election_timeout_ms);
 }
