@@ -1,6 +1,7 @@
 /* hand - see hand.h. Input: commit and read indexes from the core (through turn.c), credit from stored (in.c).
  * Output: out_apply and out_serve. */
 #include "raftd/hand.h"
+#include "raftd/mutant.h"
 
 #include <stdlib.h>
 
@@ -208,7 +209,8 @@ static void reads_serve(struct hand *h, uint64_t now_ms)
 {
     struct hand_batch *b;
 
-    while ((b = TAILQ_FIRST(&h->asked)) && b->index <= h->handed && h->ops->apply_room(h->arg)) {
+    while ((b = TAILQ_FIRST(&h->asked)) && h->ops->apply_room(h->arg) &&
+           MUTATE(READ_BEFORE_APPLY, b->index <= h->handed, b->index != INDEX_UNKNOWN)) {
         TAILQ_REMOVE(&h->asked, b, entry);
         for (size_t i = 0; i < b->count; i++) {
             const struct hand_read *r = &b->reads[i];
@@ -226,7 +228,8 @@ static void reads_serve(struct hand *h, uint64_t now_ms)
 void hand_up(struct hand *h, uint64_t applied)
 {
     h->up = h->ever_up = true;
-    h->handed = h->applied = applied;
+    h->handed = MUTATE(HAND_NOT_REWOUND, applied, MAX(h->handed, applied));
+    h->applied = applied;
     h->room = h->conf->apply_bytes_max;
     h->sent_head = h->sent_count = h->sent_bytes = 0;
 }

@@ -4,6 +4,7 @@
  * disk.
  * Always: raft_check, after every step. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,7 @@ void raft_commit_to(struct raft *r, uint64_t index)
  * log, and the log's next entries would not be the ones it has applied. */
 uint64_t raft_handable(const struct raft *r)
 {
-    return MIN(r->commit, r->log.persisted);
+    return MUTATE(APPLY_UNSYNCED, MIN(r->commit, r->log.persisted), r->commit);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
@@ -130,7 +131,7 @@ static void step_persisted(struct raft *r, const struct raft_event *ev)
 
     must(ev->hard_seq <= r->hard_seq);
     r->hard_done = MAX(r->hard_done, ev->hard_seq);
-    if (ev->index > r->log.persisted && ev->index <= r->log.offered && ev->hard_seq >= r->truncate_seq &&
+    if (ev->index > r->log.persisted && ev->index <= r->log.offered && MUTATE(STALE_SYNC_REPORT, ev->hard_seq >= r->truncate_seq, true) &&
         raft_log_term(&r->log, ev->index, &term) && term == ev->entry_term) {
         r->log.persisted = ev->index;
         raft_log_evict(&r->log);
@@ -207,7 +208,7 @@ static void step_recv(struct raft *r, const struct raft_msg *m)
 {
     if (m->from == RAFT_NONE || m->from == r->conf.id || m->to != r->conf.id || !raft_append_is_sane(m))
         return;
-    if (m->term < r->term) {
+    if (m->term < r->term && MUTATE(OLD_ANSWER_COUNTS, true, m->type != RAFT_MSG_APPEND_SAID)) {
         recv_older(r, m);
         return;
     }

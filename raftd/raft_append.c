@@ -2,6 +2,7 @@
  * beat (thesis 3.5). Messages come from raft_step, checked for term and sender; answers go into `late`, because
  * "I have it" must mean on disk. Always: nothing committed is ever cut. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 /* What no honest member sends. The numbers of a message are taken on trust nowhere else. */
 bool raft_append_is_sane(const struct raft_msg *m)
@@ -46,7 +47,8 @@ static void append_entries(struct raft *r, const struct raft_msg *m)
     size_t i = 0;
     uint64_t term;
 
-    while (i < m->entry_count && raft_log_term(&r->log, m->entries[i]->index, &term) && term == m->entries[i]->term)
+    while (i < m->entry_count && raft_log_term(&r->log, m->entries[i]->index, &term) &&
+           MUTATE(CONFLICT_NOT_SEEN, term == m->entries[i]->term, true))
         i++;
     if (i < m->entry_count && m->entries[i]->index <= r->log.last) {
         must(m->entries[i]->index > r->commit);
@@ -69,12 +71,12 @@ void raft_append_recv(struct raft *r, const struct raft_msg *m)
         say_match(r, m->from, r->commit); /* what is committed is the same everywhere */
         return;
     }
-    if (!raft_log_term(&r->log, m->index, &term) || term != m->log_term) {
+    if (!raft_log_term(&r->log, m->index, &term) || MUTATE(NO_CONSISTENCY_CHECK, term != m->log_term, false)) {
         say_conflict(r, m);
         return;
     }
     append_entries(r, m);
-    raft_commit_to(r, MIN(m->commit, match));
+    raft_commit_to(r, MUTATE(COMMIT_BEYOND_APPEND, MIN(m->commit, match), m->commit));
     say_match(r, m->from, match);
 }
 

@@ -5,6 +5,7 @@
  *
  *   payload = [op, id, name, peer_urls, client_urls]         msgpack; the last three are text */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include "common/err.h"
 #include "common/limits.h"
@@ -78,7 +79,9 @@ size_t raft_config_quorum(const struct raft_config *c)
 {
     size_t voters = voter_count(c);
 
-    return voters > 0 ? voters / 2 + 1 : SIZE_MAX;
+    if (voters == 0)
+        return SIZE_MAX;
+    return MUTATE(QUORUM_OF_HALF, MUTATE(QUORUM_OF_EVEN, voters / 2 + 1, (voters + 1) / 2), (voters + 2) / 3);
 }
 
 /* Every member must come to the same result, so what does not fit (a leader checks that it does) changes nothing. */
@@ -130,7 +133,7 @@ void raft_conf_joined(struct raft *r, const struct entry *e)
 
 void raft_conf_cut(struct raft *r, uint64_t from)
 {
-    if (r->config.index < from)
+    if (r->config.index < from || MUTATE(CONF_NOT_CUT, false, true))
         return;
     must(r->config_prev.index < from); /* committed before the later one was proposed */
     r->config = r->config_prev;
@@ -162,7 +165,8 @@ int raft_conf_check(struct raft *r, const struct entry *e)
         return E_MEMBER_NOT_FOUND;
     if (change.op == RAFT_CONF_UPDATE)
         return 0; /* attributes only: no quorum changes, so any number may be under way */
-    if (!raft_is_settled(r) || r->config.index > r->commit)
+    if (!MUTATE(CONF_BEFORE_NOOP, raft_is_settled(r), true) ||
+        MUTATE(CONF_TWO_AT_ONCE, r->config.index > r->commit, false))
         return E_UNHEALTHY; /* the caller may try again in a moment */
     switch ((enum raft_conf_op)change.op) {
     case RAFT_CONF_ADD:

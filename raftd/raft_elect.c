@@ -6,6 +6,7 @@
  * (here), a refusal of a pre-vote carries the voter's own term so that the asker can catch up (raft.c: recv_older,
  * and here), and a stale leader is told of a later term by the answer to its beat (raft.c: recv_older). */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 void raft_elect_timer(struct raft *r)
 {
@@ -23,7 +24,7 @@ bool raft_elect_is_sticky(const struct raft *r)
 static void vote_count_in(struct raft *r, uint64_t from, bool granted)
 {
     for (size_t i = 0; i < r->vote_count; i++)
-        if (r->votes[i].from == from)
+        if (MUTATE(VOTE_COUNTED_TWICE, r->votes[i].from == from, false))
             return;
     must(r->vote_count < RAFT_MEMBERS_MAX);
     r->votes[r->vote_count].from = from;
@@ -147,7 +148,8 @@ static bool may_grant(const struct raft *r, const struct raft_msg *m)
     bool free = r->vote == m->from || (r->vote == RAFT_NONE && r->leader == RAFT_NONE) ||
                 (m->type == RAFT_MSG_PREVOTE && m->term > r->term);
 
-    return free && !raft_log_is_newer(&r->log, m->index, m->log_term);
+    return MUTATE(VOTE_TWICE, free, true) &&
+           MUTATE(VOTE_FOR_SHORT_LOG, !raft_log_is_newer(&r->log, m->index, m->log_term), true);
 }
 
 /* Whoever asks is answered, learners included: the asker counts by a membership that may be newer than ours, and a

@@ -4,6 +4,7 @@
  * Always: match < next; commit moves by counting only to entries of our own term; our own copy counts when it is on
  * disk, like anybody's. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include "common/err.h"
 
@@ -110,7 +111,8 @@ void raft_lead_start(struct raft *r)
 
 void raft_lead_stop(struct raft *r)
 {
-    raft_read_drop(r, E_LEADER_CHANGED);
+    if (MUTATE(READS_OUTLIVE_LEADER, true, false))
+        raft_read_drop(r, E_LEADER_CHANGED);
     r->peer_count = 0;
     r->transferee = RAFT_NONE;
 }
@@ -155,7 +157,7 @@ static uint64_t quorum_of(const struct raft *r, const struct raft_config *c, siz
         uint64_t value = self ? own : *(const uint64_t *)(const void *)((const char *)&r->peers[i] + member_offset);
         size_t at = count;
 
-        if (!raft_config_is_voter(c, id))
+        if (MUTATE(LEARNER_COUNTS, !raft_config_is_voter(c, id), false))
             continue;
         for (; at > 0 && values[at - 1] < value; at--)
             values[at] = values[at - 1];
@@ -186,10 +188,11 @@ static uint64_t committed_by_old(const struct raft *r)
 /* May end our leadership: the caller must not look at its peers afterwards. */
 void raft_lead_commit(struct raft *r)
 {
-    uint64_t index = raft_lead_quorum(r, offsetof(struct raft_peer, match), r->log.persisted);
+    uint64_t own = MUTATE(OWN_COPY_UNSYNCED, r->log.persisted, r->log.last);
+    uint64_t index = raft_lead_quorum(r, offsetof(struct raft_peer, match), own);
 
     index = MAX(index, committed_by_old(r));
-    if (index > r->commit && index >= r->term_start)
+    if (index > r->commit && index >= MUTATE(COMMIT_OLD_TERM, r->term_start, 0))
         raft_commit_to(r, index);
     if (r->commit >= r->config.index && !raft_config_find(&r->config, r->conf.id))
         lead_leave(r);
@@ -292,7 +295,7 @@ static bool send_append(struct raft *r, struct raft_peer *p)
 /* A beat when one is due, and when the follower would otherwise not hear of a commit. */
 static void send_beat(struct raft *r, struct raft_peer *p)
 {
-    uint64_t commit = MIN(p->match, r->commit);
+    uint64_t commit = MUTATE(BEAT_COMMIT_UNCUT, MIN(p->match, r->commit), r->commit);
 
     if (!p->beat && p->commit_sent >= commit)
         return;
@@ -452,9 +455,9 @@ void raft_lead_beat_said(struct raft *r, const struct raft_msg *m)
     }
     /* It lives and lacks something that we sent a while ago: ask. */
     if (p->progress == RAFT_PROBE)
-        p->waits = false;
+        p->waits = MUTATE(PROBE_STUCK, false, p->waits);
     else if (p->match < r->log.last && r->now_ms - p->sent_ms >= r->conf.heartbeat_ms)
-        p->nudge = true;
+        p->nudge = MUTATE(NUDGE_FORGOTTEN, true, false);
     r->flush = r->flush || p->match < r->log.last;
 }
 

@@ -5,6 +5,7 @@
  * highest id, so a lost question needs no timer of its own. All reads that came since the last ready share a round.
  * Reads enter from raft_step and leave in the ready, in order. They die with the leadership that they trusted. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include "common/err.h"
 
@@ -17,9 +18,9 @@ void raft_read_ask(struct raft *r, uint64_t tag)
 
 void raft_read_flush(struct raft *r)
 {
-    if (r->wait_new == r->wait_count || !raft_is_settled(r))
+    if (r->wait_new == r->wait_count || !MUTATE(READ_BEFORE_NOOP, raft_is_settled(r), true))
         return;
-    r->read_round++;
+    r->read_round += MUTATE(READ_ROUND_SHARED, 1, r->read_round == 0);
     for (; r->wait_new < r->wait_count; r->wait_new++) {
         r->waits[r->wait_new].round = r->read_round;
         r->waits[r->wait_new].index = r->commit;
@@ -33,6 +34,8 @@ void raft_read_flush(struct raft *r)
 void raft_read_confirm(struct raft *r)
 {
     uint64_t round = raft_lead_quorum(r, offsetof(struct raft_peer, read_acked), r->read_round);
+
+    round = MUTATE(READ_WITHOUT_QUORUM, round, r->read_round);
 
     r->read_confirmed = MAX(r->read_confirmed, round);
 }

@@ -2,6 +2,7 @@
  * given to turn.c, which does them in the order of raft.h. Two sets of arrays take turns: one fills while the caller
  * holds the other. Always: everything is told once; entries in a ready are references of the ready. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include <stdlib.h>
 
@@ -116,7 +117,7 @@ static void ready_hard(struct raft *r, struct raft_ready *ready)
         r->truncate_seq = r->hard_seq;
     r->log_replaced = false;
     ready->term = r->term;
-    ready->vote = r->vote;
+    ready->vote = MUTATE(VOTE_NOT_PERSISTED, r->vote, RAFT_NONE);
     ready->hard_seq = r->hard_seq;
 }
 

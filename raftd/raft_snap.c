@@ -3,6 +3,7 @@
  * RAFT_EV_SNAP_SENT. While that lasts the follower gets beats and nothing else. The receiver's core is told
  * RAFT_EV_SNAP_LOADED, and the probe that follows finds the snapshot's end there. */
 #include "raftd/raft_int.h"
+#include "raftd/mutant.h"
 
 #include <string.h>
 
@@ -57,7 +58,7 @@ void raft_snap_applied(struct raft *r, uint64_t applied, uint64_t durable)
 
     raft_commit_to(r, applied);
     r->applied = MIN(MAX(applied, r->log.first - 1), r->commit);
-    r->durable = MIN(MAX(r->durable, durable), r->applied);
+    r->durable = MIN(MAX(r->durable, MUTATE(DROP_NOT_DURABLE, durable, applied)), r->applied);
     if (r->durable > keep) {
         uint64_t below = pinned(r, r->durable - keep) + 1;
 

@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "raftd/hand.h"
+#include "raftd/mutant.h"
 
 /* Memory of what gathers is kept between turns; the rings below are plain arrays that are emptied from the front. */
 struct fifo {
@@ -472,7 +473,7 @@ static void ready_late(struct turn *t, const struct raft_ready *rd)
 {
     for (size_t i = 0; i < rd->late_count; i++) {
         must(rd->late[i].entry_count == 0);
-        if (t->ticket_durable == t->ticket_last)
+        if (MUTATE(ACK_BEFORE_SYNC, t->ticket_durable == t->ticket_last, true))
             t->ops->send(t->arg, &rd->late[i]);
         else
             *FIFO_ADD(&t->late, struct late) = (struct late){.ticket = t->ticket_last, .msg = rd->late[i]};

@@ -5,6 +5,7 @@
  * the one before was on its way goes into one write and one sync; that is the whole of group commit. Entries that
  * are not durable yet are read from memory (`pending`), the others from their file. */
 #include "raftd/wal_impl.h"
+#include "raftd/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +170,8 @@ void wal_truncate(struct wal *w, uint64_t from)
     while (w->pending_count > 0 && w->pending[w->pending_head + w->pending_count - 1]->index >= from)
         entry_unref(w->pending[w->pending_head + --w->pending_count]);
     wal_index_cut(&w->index, from);
-    op_add(w, WAL_OP_TRUNCATE)->from = from;
+    if (MUTATE(WAL_TRUNCATE_UNWRITTEN, true, false))
+        op_add(w, WAL_OP_TRUNCATE)->from = from;
 }
 
 static void pending_add(struct wal *w, struct entry *e)

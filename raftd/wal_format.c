@@ -2,6 +2,7 @@
  * tests/fuzz/fuzz_wal.c, which is why nothing here opens a file or logs. Bytes are hostile until their checksums fit:
  * a disk may return anything. */
 #include "raftd/wal_format.h"
+#include "raftd/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -149,7 +150,7 @@ static int record_check(struct slice bytes, size_t p, uint32_t salt, uint64_t en
         return E_DAMAGED;
     }
     const uint8_t *payload = bytes.data + p + WAL_HEADER_BYTES;
-    if (crc32c(0, payload, r->length) != r->payload_crc || !all_zero(payload + r->length, wal_pad(r->length))) {
+    if (MUTATE(WAL_PAYLOAD_UNCHECKED, crc32c(0, payload, r->length) != r->payload_crc, false) || !all_zero(payload + r->length, wal_pad(r->length))) {
         buf_printf(why, "offset %zu: payload of %s record, index %" PRIu64 " term %" PRIu64 ", %u bytes, is damaged", p,
                    wal_kind_name(r->kind), r->index, r->term, r->length);
         return E_DAMAGED;
@@ -286,7 +287,7 @@ int wal_scan_segment(struct wal_scan *s, uint64_t number, struct slice bytes, wa
             return err;
         /* The head batch is synced before the file gets its name: it cannot be torn. */
         if (err)
-            return head || has_later_batch(bytes, at, salt, s->batch + 1) ? E_DAMAGED : E_TRUNCATED;
+            return head || MUTATE(WAL_DAMAGE_IS_TORN, has_later_batch(bytes, at, salt, s->batch + 1), false) ? E_DAMAGED : E_TRUNCATED;
         if (head) {
             struct wal_record r;
 

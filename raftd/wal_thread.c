@@ -8,6 +8,7 @@
  * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The
  * preparer tries again every second, reserve first, and lowers the flag when both exist. */
 #include "raftd/wal_thread.h"
+#include "raftd/mutant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -303,7 +304,8 @@ static void segment_roll(struct wal_writer *wr, struct wal_job *job)
     wal_sync_fd(disk, fd, wr->conf.no_fsync, name);
     if (disk->rename(wr->conf.dirfd, from, name) != 0)
         fatal("wal: rename of %s to %s", from, name);
-    dir_sync(wr);
+    if (MUTATE(WAL_NO_DIR_SYNC, true, false))
+        dir_sync(wr);
     job->fd = fd;
     log_debug("wal: segment %" PRIx64 " begins", job->number);
 }
@@ -322,7 +324,7 @@ static void job_sync(struct wal_writer *wr, struct wal_job *job)
 {
     uint64_t start = clock_now_us();
 
-    if (wr->conf.no_fsync)
+    if (MUTATE(WAL_NO_SYNC, wr->conf.no_fsync, true))
         return;
     wal_sync_fd(wr->conf.disk, job->fd, false, "the log");
     histogram_observe_us(&wr->sync_us, clock_now_us() - start);
