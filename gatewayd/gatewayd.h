@@ -103,6 +103,7 @@ void out_read(struct gatewayd *g, uint64_t req, bool of_leader, struct slice com
 void out_query(struct gatewayd *g, uint64_t req, struct slice command);
 void out_status(struct gatewayd *g, uint64_t req, uint64_t what);
 void out_member_change(struct gatewayd *g, uint64_t req, uint64_t op, uint64_t id, struct slice peer_urls);
+void out_member_status(struct gatewayd *g, uint64_t req, uint64_t id);
 void out_move_leader(struct gatewayd *g, uint64_t req, uint64_t target);
 void out_more(struct gatewayd *g, uint64_t req);
 void out_forget(struct gatewayd *g, uint64_t req);

@@ -134,7 +134,7 @@ static void metrics_answer(void *arg, const struct answer *a)
 static void handle_metrics(struct gatewayd *g, struct http1 *h)
 {
     struct http1_answer *mine = http1_answer_of(h);
-    if (!g->stored_up || pending_status(g, STATUS_METRICS, metrics_answer, h, &mine->req) != OK) {
+    if (!g->stored_up || pending_status(g, STATUS_METRICS, 0, metrics_answer, h, &mine->req) != OK) {
         respond_metrics(h);
     }
 }

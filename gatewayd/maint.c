@@ -24,7 +24,7 @@ void maint_status(struct call *c, struct slice bytes)
 {
     UNUSED(bytes);
     uint64_t req = 0;
-    int err = pending_status(call_gateway(c), STATUS_API, call_answer, c, &req);
+    int err = pending_status(call_gateway(c), STATUS_API, 0, call_answer, c, &req);
     call_submitted(c, err, req);
 }
 

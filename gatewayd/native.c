@@ -279,7 +279,8 @@ static int native_dispatch(struct native_call *c, struct slice body)
     switch (c->op->way) {
     case NATIVE_KV: return kv_submit(g, kind, body, native_answer, c, &c->req);
     case NATIVE_LEASE: return lease_submit(g, kind, body, native_answer, c, &c->req);
-    case NATIVE_STATUS: return pending_status(g, STATUS_API, native_answer, c, &c->req);
+    case NATIVE_STATUS: return pending_status(g, STATUS_API, 0, native_answer, c, &c->req);
+    case NATIVE_MEMBER_STATUS: return pending_status(g, STATUS_API, first_varint(body), native_answer, c, &c->req);
     case NATIVE_QUERY: return pending_command(g, VIA_QUERY, kind, body, native_answer, c, &c->req);
     case NATIVE_ALARM: return pending_command(g, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
     case NATIVE_MEMBERS:

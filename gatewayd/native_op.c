@@ -32,6 +32,7 @@ static const struct native_op ops[] = {
     {"member_remove", MESSAGES(member_remove, member_remove), NATIVE_CHANGE, MEMBER_REMOVE},
     {"member_update", MESSAGES(member_update, member_update), NATIVE_CHANGE, MEMBER_UPDATE},
     {"member_promote", MESSAGES(member_promote, member_promote), NATIVE_CHANGE, MEMBER_PROMOTE},
+    {"member_status", MESSAGES(member_remove, status), NATIVE_MEMBER_STATUS, 0}, /* the request is {ID} */
     {"move_leader", MESSAGES(move_leader, move_leader), NATIVE_MOVE_LEADER, 0},
     {"history", &etcdserverpb__watch_create_request__descriptor, NULL, NATIVE_HISTORY, 0},
 };

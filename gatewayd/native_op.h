@@ -17,6 +17,7 @@ enum native_way {
     NATIVE_MEMBERS, /* what raftd told */
     NATIVE_CHANGE,  /* cluster_submit; kind is enum member_op */
     NATIVE_MOVE_LEADER,
+    NATIVE_MEMBER_STATUS, /* ours: another member's status, asked by way of raftd */
     NATIVE_HISTORY, /* ours: past events */
 };
 

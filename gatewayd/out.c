@@ -47,6 +47,11 @@ void out_member_change(struct gatewayd *g, uint64_t req, uint64_t op, uint64_t i
     to_raftd(g, FRAME(member_change, MEMBER_CHANGE, .req = req, .op = op, .id = id, .peer_urls = peer_urls));
 }
 
+void out_member_status(struct gatewayd *g, uint64_t req, uint64_t id)
+{
+    to_raftd(g, FRAME(member_status, MEMBER_STATUS, .req = req, .id = id));
+}
+
 void out_move_leader(struct gatewayd *g, uint64_t req, uint64_t target)
 {
     to_raftd(g, FRAME(move_leader, MOVE_LEADER, .req = req, .target = target));

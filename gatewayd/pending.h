@@ -46,7 +46,7 @@ struct pending {
     struct buf command; /* encoded command.h envelope; CHANGE: peer URLs; empty for STATUS */
     uint64_t origin;    /* member id in it */
     uint64_t what;      /* STATUS: enum status_what; CHANGE: enum member_op, or 0 to move the leadership */
-    uint64_t member;    /* CHANGE: its id */
+    uint64_t member;    /* CHANGE: its id; STATUS: whose, 0: our own */
     bool of_leader;     /* READ: only the leader's stored can answer */
     uint64_t deadline_ms;
     /* What has become of it. */
@@ -92,7 +92,8 @@ uint64_t pending_next_ms(const struct pending_table *t); /* first deadline; UINT
  * called. *req may be NULL. */
 int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
     uint64_t *req);
-int pending_status(struct gatewayd *g, uint64_t what, answer_cb *cb, void *arg, uint64_t *req);
+/* member: whose; 0: this node's own. */
+int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb *cb, void *arg, uint64_t *req);
 /* op 0: moves the leadership to the member. peer_urls (comma list) is copied. */
 int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req);
 /* Asks for the next part, after an answer with `more`. */

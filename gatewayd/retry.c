@@ -48,7 +48,7 @@ static bool has_way(const struct gatewayd *g, const struct pending *p)
     case VIA_READ:
     case VIA_CHANGE: return g->raftd_up;
     case VIA_QUERY: return g->stored_up;
-    case VIA_STATUS: return g->raftd_up || g->stored_up;
+    case VIA_STATUS: return g->raftd_up || (g->stored_up && p->member == 0);
     }
     return false;
 }
@@ -66,7 +66,13 @@ static void send_now(struct gatewayd *g, struct pending *p)
     case VIA_PROPOSE: out_propose(g, p->wire, buf_slice(&p->command)); break;
     case VIA_READ: out_read(g, p->wire, p->of_leader, buf_slice(&p->command)); break;
     case VIA_QUERY: out_query(g, p->wire, buf_slice(&p->command)); break;
-    case VIA_STATUS: out_status(g, p->wire, p->what); break;
+    case VIA_STATUS:
+        if (p->member == 0) {
+            out_status(g, p->wire, p->what);
+        } else {
+            out_member_status(g, p->wire, p->member);
+        }
+        break;
     case VIA_CHANGE:
         if (p->what == 0) {
             out_move_leader(g, p->wire, p->member);
@@ -144,13 +150,14 @@ int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind 
     return OK;
 }
 
-int pending_status(struct gatewayd *g, uint64_t what, answer_cb *cb, void *arg, uint64_t *req)
+int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb *cb, void *arg, uint64_t *req)
 {
     struct pending *p = pending_new(&g->pending, VIA_STATUS, cb, arg, gatewayd_now_ms(g) + g->request_timeout_ms);
     if (p == NULL) {
         return E_REQUEST_TOO_MANY_REQUESTS;
     }
     p->what = what;
+    p->member = member;
     p->origin = g->member_id;
     send_now(g, p);
     if (req != NULL) {

@@ -62,6 +62,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(MEMBERS_ASK, members_ask, 65, ROLE_PEER, ROLE_PEER, "who are the members: asked by one that is to join") \
     X(MEMBERS_TOLD, members_told, 66, ROLE_PEER, ROLE_PEER, "the answer to MEMBERS_ASK") \
     X(REMOVED, removed, 67, ROLE_PEER, ROLE_PEER, "you are no member any more") \
+    X(MEMBER_STATUS, member_status, 68, ROLE_GATEWAYD, ROLE_RAFTD, "what is the state of this other member; answered by a RESULT") \
+    X(STATUS_ASK, status_ask, 69, ROLE_PEER, ROLE_PEER, "what is your state; answered by an ASKED") \
     /* snapshots: raftd <-> stored on a node, raftd <-> raftd on stream 2; ids are the sender's */ \
     X(SNAP_SAVE, snap_save, 70, ROLE_RAFTD, ROLE_STORED, "open a consistent view of the store") \
     X(SNAP_SAVED, snap_saved, 71, ROLE_STORED, ROLE_RAFTD, "the view is open, as of this index; or why it is not") \
@@ -152,6 +154,9 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
  * Lost ones are not repeated: the asker's request times out. */
 #define FR_CHANGE_FORWARD_FIELDS(U, I, B) U(tag) U(op) U(id) U(fields) B(name) B(peer_urls) B(client_urls)
 #define FR_CHANGE_SAID_FIELDS(U, I, B) U(tag) U(err) U(id) U(index)
+
+#define FR_MEMBER_STATUS_FIELDS(U, I, B) U(req) U(id)
+#define FR_STATUS_ASK_FIELDS(U, I, B) U(tag)
 
 /* Said after a HELLO without ids, by one whose log is empty (join.c); answered once, then the connection ends. table: members.h. */
 #define FR_MEMBERS_ASK_FIELDS(U, I, B) B(name)

@@ -109,6 +109,20 @@ void forward_query(struct raftd *d, unsigned slot, uint64_t req, struct slice co
     d->forward.forwarded++;
 }
 
+/* Another member's state; that it cannot be reached is an answer too, and not worth waiting for. */
+void forward_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t member)
+{
+    struct buf *out = members_find(&d->members, member) ? peers_begin(d->peers, member, PEER_STREAM_APPENDS) : NULL;
+
+    if (!out) {
+        link_send(d->links[slot], FRAME(result, RESULT, .req = req, .err = (uint64_t)-E_UNREACHABLE,
+                                        .text = SLICE_LIT("the member cannot be reached")));
+        return;
+    }
+    frame_encode(out, FRAME(status_ask, STATUS_ASK, .tag = note_add(d, slot, req, true)));
+    peers_end(d->peers);
+}
+
 void forward_new_leader(void *arg)
 {
     struct raftd *d = arg;
@@ -226,6 +240,21 @@ static int in_ask(struct raftd *d, uint64_t member, const struct fr_ask *fr)
     return 0;
 }
 
+/* Round our own ring, and back to the other member. */
+static void in_status_ask(struct raftd *d, uint64_t member, uint64_t tag)
+{
+    if (!out_stored_is_up(d)) {
+        peers_send(d->peers, member, PEER_STREAM_APPENDS,
+                   FRAME(asked, ASKED, .tag = tag, .err = (uint64_t)-E_UNREACHABLE, .text = SLICE_LIT("its store is away")));
+        return;
+    }
+    uint64_t number = d->forward.ask_next++;
+
+    d->forward.asks[number % FORWARD_ASKS] =
+        (struct forward_ask){.slot = peer_slot(d, member), .member = member, .tag = tag};
+    out_status(d, LINK_SLOT_STORED, number, STATUS_API);
+}
+
 int forward_frame(struct raftd *d, uint64_t member, const struct frame *f)
 {
     switch (f->type) {
@@ -233,6 +262,9 @@ int forward_frame(struct raftd *d, uint64_t member, const struct frame *f)
         return in_forward(d, member, &f->forward);
     case FR_ASK:
         return in_ask(d, member, &f->ask);
+    case FR_STATUS_ASK:
+        in_status_ask(d, member, f->status_ask.tag);
+        return 0;
     case FR_READ_INDEX:
         turn_read_index(d->turn, peer_slot(d, member), f->read_index.tag);
         return 0;

@@ -56,6 +56,7 @@ bool forward_propose(void *raftd, uint64_t leader, unsigned slot, uint64_t req, 
 void forward_proposed(void *raftd, unsigned slot, uint64_t req);
 bool forward_read_index(void *raftd, uint64_t leader, uint64_t tag);
 void forward_query(struct raftd *d, unsigned slot, uint64_t req, struct slice command);
+void forward_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t member);
 void forward_new_leader(void *raftd);
 
 /* Others', answered. */

@@ -68,6 +68,9 @@ static int in_frame(struct link *l, const struct frame *f, void *arg)
     case FR_MEMBER_CHANGE:
         membership_gateway_asks(d, link_slot(l), &f->member_change);
         return 0;
+    case FR_MEMBER_STATUS:
+        forward_status(d, link_slot(l), f->member_status.req, f->member_status.id);
+        return 0;
     case FR_MOVE_LEADER:
         membership_gateway_moves(d, link_slot(l), &f->move_leader);
         return 0;

@@ -206,6 +206,7 @@ static int hello_in(struct peer_conn *c, const struct frame *f)
     if (f->type != FR_HELLO)
         return E_MALFORMED;
     if (peers_is_guest(c, &f->hello, &removed)) {
+        c->stream = (unsigned)f->hello.slot; /* ours echoes it */
         say_hello(c);
         c->state = PEER_CONN_GUEST; /* until deadline_ms */
         if (removed)

@@ -108,7 +108,7 @@ static int in_raft_status(struct stored *s, const struct fr_status *fr)
 {
     struct gateway *g = stored_gateway(s, fr->slot);
 
-    if (fr->slot == 0 || fr->slot > GATEWAY_SLOTS)
+    if (fr->slot > GATEWAY_SLOTS)
         return E_MALFORMED;
     if (g)
         status_answer(g, fr);

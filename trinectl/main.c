@@ -23,10 +23,15 @@ static const struct command_def commands[] = {
     {"lease keep-alive", "ID [--once]", "renew a lease", lease_keep_alive_run},
     {"lease list", "", "all leases", lease_list_run},
     {"defrag", "", "compact the store's files; reads and writes go on", defrag_run},
-    {"endpoint status", "", "the node's state", status_run},
+    {"endpoint status", "[--cluster]", "the node's state, or that of all members", status_run},
     {"endpoint health", "", "whether the node serves", health_run},
     {"endpoint hashkv", "[--rev N]", "checksum of the history", hashkv_run},
-    {"member list", "", "the members of the cluster", member_list_run},
+    {"member list", "[--consistency l|s]", "the members of the cluster", member_list_run},
+    {"member add", "NAME --peer-urls URLS [--learner]", "add a member, which then is to be started", member_add_run},
+    {"member remove", "ID", "remove a member for ever", member_remove_run},
+    {"member update", "ID --peer-urls URLS", "change a member's peer URLs", member_update_run},
+    {"member promote", "ID", "make a learner a voting member", member_promote_run},
+    {"move-leader", "ID", "hand leadership to another member; asks the leader's node", move_leader_run},
 };
 
 static void help(FILE *to)

@@ -1,4 +1,4 @@
-/* node - endpoint status, health and hashkv; defrag; member list. */
+/* node - endpoint status, health and hashkv; defrag. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +17,12 @@ static char *size_text(int64_t bytes)
     return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20)) : xasprintf("%.1f kB", (double)bytes / 1024);
 }
 
-int status_run(struct ctl *ctl, int argc, char **argv)
+static const char *const status_columns[] = {"ENDPOINT",   "ID",         "VERSION",   "DB SIZE",    "IN USE",
+                                             "IS LEADER",  "IS LEARNER", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX",
+                                             "REVISION",   "ERRORS"};
+
+static void status_print(struct ctl *ctl, const char *endpoint, const json_t *a, struct print_table *t)
 {
-    UNUSED(argv);
-    if (argc != 1)
-        usage_of("endpoint status");
-    json_t *a = door_call(ctl, "status", json_object());
     const json_t *header = json_object_get(a, "header");
     char *id = xasprintf("%llx", unsigned_in(header, "member_id")), *size = size_text(json_number(a, "dbSize"));
     char *used = size_text(json_number(a, "dbSizeInUse")), *version = slice_dup_str(json_bytes(a, "version"));
@@ -36,16 +36,10 @@ int status_run(struct ctl *ctl, int argc, char **argv)
     json_array_foreach(json_object_get(a, "errors"), i, error)
         buf_printf(&errors, "%s%s", i ? ", " : "", json_string_value(error));
     buf_add_byte(&errors, 0);
-    const char *const cells[] = {ctl->url, id, version, size, used, leader, learner, term, index, applied, rev, (const char *)errors.data};
-    if (ctl->output == OUTPUT_JSON) {
-        print_json(a);
-    } else if (ctl->output == OUTPUT_TABLE) {
-        static const char *const columns[] = {"ENDPOINT", "ID", "VERSION", "DB SIZE", "IN USE", "IS LEADER", "IS LEARNER", "RAFT TERM", "RAFT INDEX",
-                                              "RAFT APPLIED INDEX", "REVISION", "ERRORS"};
-        struct print_table *t = table_new(columns, ARRAY_LEN(columns));
+    const char *const cells[] = {endpoint, id, version, size, used, leader, learner, term, index, applied, rev, (const char *)errors.data};
+    if (t) {
         table_row(t, cells);
-        table_print(t);
-    } else {
+    } else if (ctl->output != OUTPUT_JSON) {
         for (i = 0; i < ARRAY_LEN(cells); i++)
             printf("%s%s", i ? ", " : "", cells[i]);
         putchar('\n');
@@ -54,8 +48,67 @@ int status_run(struct ctl *ctl, int argc, char **argv)
     for (i = 0; i < ARRAY_LEN(given); i++)
         free(given[i]);
     buf_fini(&errors);
-    json_decref(a);
-    return 0;
+}
+
+/* Every member of the cluster, by way of this node's raftd. Endpoints are their client URLs. Members that do not answer are told
+ * on stderr. */
+static int status_cluster(struct ctl *ctl, struct print_table *t)
+{
+    json_t *list = door_call(ctl, "member_list", json_object()), *out = json_array(), *m;
+    uint64_t self = unsigned_in(json_object_get(list, "header"), "member_id");
+    size_t i;
+    int code = 0;
+    json_array_foreach(json_object_get(list, "members"), i, m) {
+        uint64_t id = unsigned_in(m, "ID");
+        struct slice name = json_bytes(m, "name");
+        const json_t *first = json_array_get(json_object_get(m, "clientURLs"), 0);
+        char *endpoint = first ? xasprintf("%s", json_string_value(first)) : xasprintf("%llx", (unsigned long long)id);
+        struct buf why = BUF_INIT;
+        json_t *a = id == self ? door_try(ctl, "status", json_object(), &why)
+                               : door_try(ctl, "member_status", json_pack("{s:I}", "ID", (json_int_t)id), &why);
+        if (a) {
+            status_print(ctl, endpoint, a, t);
+            json_array_append_new(out, json_pack("{s:s, s:o}", "Endpoint", endpoint, "Status", a));
+        } else {
+            fprintf(stderr, "Failed to get the status of member %llx (%.*s) at %s: %.*s\n", (unsigned long long)id, (int)name.len,
+                    (const char *)name.data, endpoint, (int)why.len, (const char *)why.data);
+            code = EXIT_REFUSED;
+        }
+        buf_fini(&why);
+        free(endpoint);
+    }
+    if (ctl->output == OUTPUT_JSON)
+        print_json(out);
+    json_decref(out);
+    json_decref(list);
+    return code;
+}
+
+int status_run(struct ctl *ctl, int argc, char **argv)
+{
+    static const struct option options[] = {{"cluster", 0, 0, 'c'}, {0, 0, 0, 0}};
+    bool cluster = false;
+    int code = 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c != 'c')
+            usage_of("endpoint status");
+        cluster = true;
+    }
+    if (argc != optind)
+        usage_of("endpoint status");
+    struct print_table *t = ctl->output == OUTPUT_TABLE ? table_new(status_columns, ARRAY_LEN(status_columns)) : NULL;
+    if (cluster) {
+        code = status_cluster(ctl, t);
+    } else {
+        json_t *a = door_call(ctl, "status", json_object());
+        status_print(ctl, ctl->url, a, t);
+        if (ctl->output == OUTPUT_JSON)
+            print_json(a);
+        json_decref(a);
+    }
+    if (t)
+        table_print(t);
+    return code;
 }
 
 /* Healthy means what etcdctl means: a linearizable read of the key "health" is answered. */
@@ -137,48 +190,6 @@ int defrag_run(struct ctl *ctl, int argc, char **argv)
         print_json(a);
     else
         printf("Finished defragmenting etcd member[%s]\n", ctl->url);
-    json_decref(a);
-    return 0;
-}
-
-static char *joined(const json_t *list)
-{
-    struct buf b = BUF_INIT;
-    json_t *item;
-    size_t i;
-    json_array_foreach(list, i, item)
-        buf_printf(&b, "%s%s", i ? "," : "", json_string_value(item));
-    buf_add_byte(&b, 0);
-    return (char *)b.data;
-}
-
-int member_list_run(struct ctl *ctl, int argc, char **argv)
-{
-    static const char *const columns[] = {"ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"};
-    UNUSED(argv);
-    if (argc != 1)
-        usage_of("member list");
-    json_t *a = door_call(ctl, "member_list", json_object()), *m;
-    struct print_table *t = ctl->output == OUTPUT_TABLE ? table_new(columns, ARRAY_LEN(columns)) : NULL;
-    size_t i;
-    if (ctl->output == OUTPUT_JSON)
-        print_json(a);
-    json_array_foreach(json_object_get(a, "members"), i, m) {
-        char id[24], *name = slice_dup_str(json_bytes(m, "name"));
-        char *peers = joined(json_object_get(m, "peerURLs")), *clients = joined(json_object_get(m, "clientURLs"));
-        const char *learner = json_is_true(json_object_get(m, "isLearner")) ? "true" : "false";
-        snprintf(id, sizeof(id), "%llx", unsigned_in(m, "ID"));
-        const char *const cells[] = {id, name[0] ? "started" : "unstarted", name, peers, clients, learner};
-        if (t)
-            table_row(t, cells);
-        else if (ctl->output == OUTPUT_SIMPLE)
-            printf("%s, %s, %s, %s, %s, %s\n", cells[0], cells[1], cells[2], cells[3], cells[4], cells[5]);
-        free(name);
-        free(peers);
-        free(clients);
-    }
-    if (t)
-        table_print(t);
     json_decref(a);
     return 0;
 }

@@ -75,6 +75,13 @@ int status_run(struct ctl *ctl, int argc, char **argv);
 int health_run(struct ctl *ctl, int argc, char **argv);
 int hashkv_run(struct ctl *ctl, int argc, char **argv);
 int defrag_run(struct ctl *ctl, int argc, char **argv);
+
+/* member.c */
 int member_list_run(struct ctl *ctl, int argc, char **argv);
+int member_add_run(struct ctl *ctl, int argc, char **argv);
+int member_remove_run(struct ctl *ctl, int argc, char **argv);
+int member_update_run(struct ctl *ctl, int argc, char **argv);
+int member_promote_run(struct ctl *ctl, int argc, char **argv);
+int move_leader_run(struct ctl *ctl, int argc, char **argv);
 
 #endif
