@@ -53,6 +53,7 @@ struct pending {
     bool sent;               /* handed to a link that was up */
     bool started;            /* at least one part came: cannot be asked again */
     bool ambiguous;          /* proposed to a raftd, or a leader, that is gone; waits for the barrier's proof */
+    bool of_old_leader;      /* ambiguous because its leader is gone: a restart of raftd makes it no worse */
     uint64_t round;          /* of barriers, that it waits for */
     uint64_t raftd_instance; /* it was sent to, if sent */
     uint64_t stored_session; /* of our link to stored when it was sent */

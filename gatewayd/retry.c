@@ -310,7 +310,7 @@ static void barrier_done(void *arg, const struct answer *a)
             wants_another = true; /* in doubt only since this one is under way */
             continue;
         }
-        p->ambiguous = false;
+        p->ambiguous = p->of_old_leader = false;
         if (a->err == OK && has_proof(g, p)) {
             send_again(g, p);
             again++;
@@ -368,6 +368,7 @@ void retry_refused(struct gatewayd *g, const struct fr_refused *r)
     int err = err_from_number(r->err);
     if (err == E_AMBIGUOUS && p->via == VIA_PROPOSE) {
         put_in_doubt(g, p);
+        p->of_old_leader = true;
         barrier_want(g);
         return;
     }
