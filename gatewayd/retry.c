@@ -394,8 +394,8 @@ static bool sort_out_proposals(struct gatewayd *g)
     size_t lost = 0;
     for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
         bool is_change = p->via == VIA_PROPOSE || p->via == VIA_CHANGE;
-        if (!is_change || !p->sent || p->raftd_instance == g->raftd_instance) {
-            continue;
+        if (!is_change || !p->sent || p->of_old_leader || p->raftd_instance == g->raftd_instance) {
+            continue; /* of_old_leader: the barrier for it is asked again, and proves as much */
         }
         if (g->member_count == 1 && p->via == VIA_PROPOSE && has_proof(g, p)) {
             put_in_doubt(g, p);

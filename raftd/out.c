@@ -90,7 +90,7 @@ static void out_refused(void *arg, unsigned slot, uint64_t req, int err)
     }
     must(slot < RAFTD_SLOTS);
     /* Nothing that a client must hear of: another member leads, or will in a moment, and the gateway asks again. */
-    if (d->members.count > 1 && (err == E_LEADER_CHANGED || err == E_NOT_LEADER))
+    if (d->members.count > 1 && (err == E_LEADER_CHANGED || err == E_NOT_LEADER || err == E_STOPPED))
         err = E_AGAIN;
     log_debug("raftd: refused request %" PRIu64 " of %s: %s", req, link_name(d->links[slot]), err_text(err));
     link_send(d->links[slot], FRAME(refused, REFUSED, .req = req, .err = (uint64_t)-err));
