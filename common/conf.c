@@ -284,6 +284,16 @@ static int check_cluster_state(const char *value, struct buf *why)
     return check_word(value, "new", "existing", why);
 }
 
+static int check_tls_min(const char *value, struct buf *why)
+{
+    return check_word(value, "TLS1.2", "TLS1.3", why);
+}
+
+static int check_tls_max(const char *value, struct buf *why)
+{
+    return value[0] == '\0' ? OK : check_word(value, "TLS1.2", "TLS1.3", why);
+}
+
 static int check_compaction_mode(const char *value, struct buf *why)
 {
     return check_word(value, "periodic", "revision", why);
@@ -317,6 +327,8 @@ static const struct {
     {"initial-advertise-peer-urls", check_urls},
     {"initial-cluster", check_initial_cluster},
     {"initial-cluster-state", check_cluster_state},
+    {"tls-min-version", check_tls_min},
+    {"tls-max-version", check_tls_max},
     {"auto-compaction-mode", check_compaction_mode},
     {"auto-compaction-retention", check_not_empty},
     {"log-level", check_log_level},

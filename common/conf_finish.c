@@ -56,6 +56,59 @@ static int check_retention(const struct conf *c, struct buf *why)
     return E_INVALID;
 }
 
+/* etcd's words. Better refused than served in the clear. */
+static int check_tls_listen(const char *key, const char *urls, bool has_cert, struct buf *why)
+{
+    struct conf_url *list = NULL;
+    size_t count = 0;
+    int result = OK;
+
+    if (has_cert || conf_parse_urls(urls, &list, &count) != OK)
+        return OK;
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].scheme, "https") != 0)
+            continue;
+        buf_printf(why, "--%s: cannot listen on TLS for %s:%u: KeyFile and CertFile are not presented\n", key, list[i].host,
+                   list[i].port);
+        result = E_INVALID;
+    }
+    conf_free_urls(list, count);
+    return result;
+}
+
+/* Two keys that mean nothing without each other. */
+static int check_pair(const char *first_key, const char *first, const char *second_key, const char *second, struct buf *why)
+{
+    if ((first[0] == '\0') == (second[0] == '\0'))
+        return OK;
+    buf_printf(why, "--%s and --%s must be given together\n", first_key, second_key);
+    return E_INVALID;
+}
+
+static int check_tls(const struct conf *c, struct buf *why)
+{
+    bool peer_cert = c->peer_auto_tls || (c->peer_cert_file[0] != '\0' && c->peer_key_file[0] != '\0');
+    int result = OK;
+
+    if (check_pair("peer-cert-file", c->peer_cert_file, "peer-key-file", c->peer_key_file, why) != OK)
+        result = E_INVALID;
+    if (check_pair("peer-client-cert-file", c->peer_client_cert_file, "peer-client-key-file", c->peer_client_key_file, why) != OK)
+        result = E_INVALID;
+    if (check_tls_listen("listen-client-urls", c->listen_client_urls, false, why) != OK)
+        result = E_INVALID;
+    if (check_tls_listen("listen-peer-urls", c->listen_peer_urls, peer_cert, why) != OK)
+        result = E_INVALID;
+    if (c->peer_cert_allowed_cn[0] != '\0' && c->peer_cert_allowed_hostname[0] != '\0') {
+        buf_add_str(why, "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other\n");
+        result = E_INVALID;
+    }
+    if (strcmp(c->tls_min_version, "TLS1.3") == 0 && strcmp(c->tls_max_version, "TLS1.2") == 0) {
+        buf_add_str(why, "--tls-min-version is above --tls-max-version\n");
+        result = E_INVALID;
+    }
+    return result;
+}
+
 /* After priv_drop the working directory is /. */
 static int make_absolute(const char *key, const char **member, struct buf *why)
 {
@@ -124,6 +177,8 @@ int conf_finish(struct conf *c, struct buf *why)
     if (check_advertise(c, why) != OK)
         result = E_INVALID;
     if (check_retention(c, why) != OK)
+        result = E_INVALID;
+    if (check_tls(c, why) != OK)
         result = E_INVALID;
     if (make_absolute("data-dir", &c->data_dir, why) != OK || make_absolute("run-dir", &c->run_dir, why) != OK)
         return E_INVALID;

@@ -138,6 +138,27 @@ Test(conf_finish, the_retention_must_suit_its_mode)
     conf_fini(&c);
 }
 
+Test(conf_finish, listening_on_tls_needs_a_certificate)
+{
+    struct conf c;
+
+    set_all(&c, PAIRS("listen-peer-urls", "https://127.0.0.1:2380", "peer-cert-file", "/c", "peer-key-file", "/k"));
+    check_finish(&c, "");
+    conf_fini(&c);
+    set_all(&c, PAIRS("listen-peer-urls", "https://127.0.0.1:2380", "peer-auto-tls", "true"));
+    check_finish(&c, "");
+    conf_fini(&c);
+    set_all(&c, PAIRS("listen-peer-urls", "https://127.0.0.1:2380"));
+    check_finish(&c, "--listen-peer-urls: cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented\n");
+    conf_fini(&c);
+    set_all(&c, PAIRS("peer-cert-file", "/c"));
+    check_finish(&c, "--peer-cert-file and --peer-key-file must be given together\n");
+    conf_fini(&c);
+    set_all(&c, PAIRS("peer-cert-allowed-cn", "a", "peer-cert-allowed-hostname", "b"));
+    check_finish(&c, "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other\n");
+    conf_fini(&c);
+}
+
 Test(conf_finish, all_contradictions_are_told_at_once)
 {
     struct conf c;
