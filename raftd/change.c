@@ -256,22 +256,32 @@ static int check_add(const struct change_conf *conf, const struct members *m, co
     return m->count == RAFT_MEMBERS_MAX ? E_TOO_BIG : 0;
 }
 
+/* What does not depend on who leads: etcd looks at it where the request comes in, so that it is an error at once even when nobody
+ * leads. */
+static int check_strict(const struct change_conf *conf, const struct change_state *s, const struct change_ops *ops, void *arg,
+                        uint64_t op, uint64_t id)
+{
+    if (!conf->strict)
+        return 0;
+    if (op == RAFT_CONF_ADD || op == RAFT_CONF_ADD_LEARNER)
+        return strict_add(s, ops, arg, op == RAFT_CONF_ADD_LEARNER);
+    return op == RAFT_CONF_REMOVE ? strict_remove(s, ops, arg, id) : 0;
+}
+
 int change_check(const struct change_conf *conf, const struct change_state *s, const struct change_ops *ops, void *arg,
                  const struct raft_conf_change *change)
 {
     const struct member *m = members_find(s->members, change->id);
-    int err = 0;
+    int err = check_strict(conf, s, ops, arg, change->op, change->id);
 
+    if (err)
+        return err;
     switch ((enum raft_conf_op)change->op) {
     case RAFT_CONF_ADD:
     case RAFT_CONF_ADD_LEARNER:
-        if (conf->strict)
-            err = strict_add(s, ops, arg, change->op == RAFT_CONF_ADD_LEARNER);
-        return err ? err : check_add(conf, s->members, change);
+        return check_add(conf, s->members, change);
     case RAFT_CONF_REMOVE:
-        if (conf->strict)
-            err = strict_remove(s, ops, arg, change->id);
-        return err ? err : m ? 0 : E_MEMBER_NOT_FOUND;
+        return m ? 0 : E_MEMBER_NOT_FOUND;
     case RAFT_CONF_UPDATE:
         if (!m)
             return E_MEMBER_NOT_FOUND;
@@ -455,6 +465,8 @@ static bool ask_try(struct change *c, struct ask *a, const struct change_state *
         err = ask_propose(c, a, s);
         *busy = a->state == ASK_PROPOSED;
         did = true;
+    } else if (a->is.from == CHANGE_GATEWAY && (err = check_strict(&c->conf, s, c->ops, c->arg, a->is.op, a->id)) != 0) {
+        a->refused = err;
     } else if (s->leader != RAFT_NONE && s->leader != s->self && a->is.from == CHANGE_PEER) {
         err = E_NO_LEADER; /* it was sent to us as the leader: no second hop, the asker knows better by now */
     } else if (s->leader != RAFT_NONE && s->leader != s->self && c->ops->forward(c->arg, s->leader, a->tag, &a->is)) {
