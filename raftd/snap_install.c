@@ -58,6 +58,7 @@ int snap_install(struct raftd *d, uint64_t index, uint64_t term, struct slice me
     n->store_lost = n->stored_applied + 1 < wal_first_index(d->wal);
     n->ahead = n->stored_applied > raft_last_index(d->raft);
     keep_snapshot_remove(n->dir);
+    n->in.kept = false;
     snap_hand_try(d);
     out_tell_all(d);
     return 0;

@@ -7,6 +7,7 @@
  *
  * Determinism: what happens here may depend on the entry and on the store, on nothing else. A command that cannot be
  * decoded is an error on every member alike, so it is skipped, never fatal. */
+#include "stored/snap.h"
 #include "stored/stored.h"
 
 #include "common/clock.h"
@@ -175,6 +176,7 @@ void apply_end(struct stored *s)
     s->in_batch = false;
     if (s->blank && s->commit > 0 && s->applied >= s->commit) {
         s->blank = false;
+        snap_door(s);
         log_info("stored: the log has made the store whole again, applied %llu", (unsigned long long)s->applied);
     }
     histogram_observe_us(&s->stats.commit, clock_now_us() - us);

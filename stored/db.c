@@ -55,10 +55,21 @@ struct db_iter {
     leveldb_readoptions_t *read;
 };
 
+static _Atomic bool saw_damage;
+
+bool db_saw_damage(void)
+{
+    return saw_damage;
+}
+
+void db_forget_damage(void)
+{
+    saw_damage = false;
+}
+
 static int error_code(const char *text)
 {
-    /* A file that LevelDB knows of and does not find is damage like any other. */
-    if (strncmp(text, "Corruption", 10) == 0 || strstr(text, "No such file") != NULL) {
+    if (strncmp(text, "Corruption", 10) == 0) {
         return E_DAMAGED;
     }
     if (strstr(text, "lock ") != NULL) {
@@ -67,8 +78,42 @@ static int error_code(const char *text)
     return E_IO;
 }
 
+static bool has_suffix(const char *name, const char *suffix)
+{
+    size_t len = strlen(name), suffix_len = strlen(suffix);
+    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+static bool has_current(const char *dir)
+{
+    char *path = xasprintf("%s/CURRENT", dir);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+/* LevelDB takes a directory without the file CURRENT for a new one, and what lies in it for rubbish. Tables and logs are
+ * made only after CURRENT: where they are and it is not, it was lost. */
+static bool current_is_lost(const char *dir)
+{
+    bool has_files = false;
+    DIR *d = has_current(dir) ? NULL : opendir(dir);
+    if (d == NULL) {
+        return false;
+    }
+    for (struct dirent *e = readdir(d); e != NULL && !has_files; e = readdir(d)) {
+        has_files = has_suffix(e->d_name, ".ldb") || has_suffix(e->d_name, ".sst") || has_suffix(e->d_name, ".log");
+    }
+    closedir(d);
+    return has_files;
+}
+
 int db_open(struct db **out, const char *dir, bool lenient, struct buf *why)
 {
+    if (current_is_lost(dir)) {
+        buf_printf(why, "%s/CURRENT: missing, and without it nothing here can be found", dir);
+        return E_DAMAGED;
+    }
     struct db *db = xcalloc(1, sizeof(*db));
     db->dir = xstrdup(dir);
     pthread_mutex_init(&db->size_mutex, NULL);
@@ -91,6 +136,10 @@ int db_open(struct db **out, const char *dir, bool lenient, struct buf *why)
     db->level = leveldb_open(db->options, dir, &error);
     if (db->level == NULL) {
         int err = error_code(error);
+        /* A file that LevelDB knows of and does not find is damage like any other. */
+        if (err == E_IO && strstr(error, "No such file") != NULL && has_current(dir)) {
+            err = E_DAMAGED;
+        }
         buf_printf(why, "%s: %s", dir, error);
         leveldb_free(error);
         db_close(db);
@@ -187,6 +236,8 @@ static int read_failed(const struct db *db, char *error)
 {
     int err = error_code(error);
     log_error("db: read from %s failed: %s", db->dir, error);
+    if (err == E_DAMAGED)
+        saw_damage = true;
     leveldb_free(error);
     return err == E_LOCKED ? E_IO : err;
 }

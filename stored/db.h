@@ -17,6 +17,9 @@ struct db_snapshot;
  * prove with markers what was lost). 0, E_LOCKED, E_DAMAGED, E_IO; the reason is appended to why. */
 int db_open(struct db **db, const char *dir, bool lenient, struct buf *why);
 void db_close(struct db *db); /* NULL is fine */
+/* Has any read of this process, of any store, met damage? (Also by iterators and in the background: any thread.) */
+bool db_saw_damage(void);
+void db_forget_damage(void); /* that store is not used any more */
 const char *db_dir(const struct db *db);
 
 struct db_batch *db_batch_new(void);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/crc32c.h"
 #include "common/file.h"
@@ -12,6 +13,7 @@
 
 #define KIN_NAME "KIN"
 #define KIN_BYTES_MAX 4096
+#define SUSPECT_NAME "SUSPECT"
 
 static void kin_text(const struct kin *k, struct buf *out)
 {
@@ -56,4 +58,30 @@ bool kin_read(const char *store_dir, struct kin *k)
     buf_fini(&again);
     free(path);
     return good;
+}
+
+void kin_suspect(const char *store_dir)
+{
+    char *path = xasprintf("%s/%s", store_dir, SUSPECT_NAME);
+
+    if (file_replace(path, "", 0) != 0)
+        fatal("stored: cannot write %s", path);
+    free(path);
+}
+
+bool kin_is_suspect(const char *store_dir)
+{
+    char *path = xasprintf("%s/%s", store_dir, SUSPECT_NAME);
+    bool suspect = access(path, F_OK) == 0;
+
+    free(path);
+    return suspect;
+}
+
+void kin_trust(const char *store_dir)
+{
+    char *path = xasprintf("%s/%s", store_dir, SUSPECT_NAME);
+
+    unlink(path);
+    free(path);
 }

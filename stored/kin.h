@@ -13,4 +13,9 @@ struct kin {
 void kin_write(const char *store_dir, const struct kin *k); /* fatal if it cannot */
 bool kin_read(const char *store_dir, struct kin *k);        /* false: not there, or damaged */
 
+/* A mark that the store cannot be trusted although it opens. */
+void kin_suspect(const char *store_dir);
+bool kin_is_suspect(const char *store_dir);
+void kin_trust(const char *store_dir);
+
 #endif

@@ -281,6 +281,7 @@ static void swap_poll_cb(void *arg, uint64_t now_ms)
     /* First that, then APPLIED: raftd has to know why we are where we are. */
     link_send(s->raft, FRAME(snap_loaded, SNAP_LOADED, .id = id, .index = index));
     link_pause(s->raft, false);
+    snap_door(s);
     out_hello(s);
     out_applied(s);
 }
@@ -292,8 +293,7 @@ static void load_complete(struct stored *s)
     l->closing = true;
     apply_end(s);
     link_pause(s->raft, true);
-    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
-        link_kick(s->gateways[slot].link, "the store is replaced by a snapshot");
+    snap_door(s);
     loop_timer_set(l->timer, loop_now_ms(s->loop) + SNAP_POLL_MS);
 }
 
@@ -437,6 +437,17 @@ void snap_raft_down(struct stored *s)
 bool snap_is_closed(const struct stored *s)
 {
     return s->blank || s->snap->load.closing;
+}
+
+void snap_door(struct stored *s)
+{
+    bool closed = snap_is_closed(s);
+
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++) {
+        if (closed)
+            link_kick(s->gateways[slot].link, "the store is replaced by a snapshot");
+        link_pause(s->gateways[slot].link, closed);
+    }
 }
 
 bool snap_is_swapping(const struct stored *s)

@@ -28,6 +28,8 @@ int snap_frame(struct stored *s, const struct frame *f); /* SNAP_* from raftd */
 void snap_raft_down(struct stored *s); /* whoever gave the orders is gone */
 /* The store is changing hands, or is known to lack what it once told: gateways are not to be served. */
 bool snap_is_closed(const struct stored *s);
+/* After a change of that: gateways wait in front of the door, or come in. */
+void snap_door(struct stored *s);
 bool snap_is_swapping(const struct stored *s); /* no new jobs on the store, please */
 
 #endif

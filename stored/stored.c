@@ -13,6 +13,7 @@
 #include "common/notify.h"
 #include "common/rand.h"
 #include "proto/names.h"
+#include "stored/db.h"
 #include "stored/kin.h"
 #include "stored/snap.h"
 #include "stored/swap.h"
@@ -130,12 +131,17 @@ static void open_store(struct stored *s)
     struct kin kin;
 
     s->leases = leases_new(min_ttl_s(s->conf));
-    int err = try_open(s, &why);
+    bool suspect = kin_is_suspect(dir) && kin_read(dir, &kin) && kin.members > 1;
+    int err = suspect ? E_DAMAGED : try_open(s, &why);
+    if (suspect)
+        buf_printf(&why, "%s/db: a read failed its checks", dir);
     if (err == E_DAMAGED && kin_read(dir, &kin) && kin.members > 1) {
         log_error("stored: the store is damaged, asking the other members for theirs: %.*s", (int)why.len,
                   (const char *)why.data);
         buf_reset(&why);
         swap_set_aside(dir);
+        kin_trust(dir);
+        db_forget_damage();
         leases_free(s->leases);
         s->leases = leases_new(min_ttl_s(s->conf));
         err = try_open(s, &why);
@@ -228,10 +234,19 @@ void stored_reopen(struct stored *s)
     free(dir);
     store_begin(s);
     s->blank = false;
+    db_forget_damage();
     /* For gateways we are another stored: what they have asked for may have been applied without a result for them. */
     s->instance = rand_system_u64() | 1;
     keep_identity(s); /* a snapshot has nobody's */
     leases_lead(s->leases, stored_is_leader(s), loop_now_ms(s->loop), s->conf->election_timeout_ms);
+}
+
+void stored_give_up(struct stored *s)
+{
+    char *dir = xasprintf("%s/%s", s->conf->data_dir, NAME_STORE_DIR);
+
+    kin_suspect(dir);
+    fatalx("stored: the store in %s is damaged: starting anew with the store of another member", dir);
 }
 
 static struct link *link_make(struct stored *s, const char *name, const char *base, bool listen, enum role peer,
@@ -261,6 +276,7 @@ void stored_links(struct stored *s)
         free(name);
     }
     out_hello(s);
+    snap_door(s);
     for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
         link_start(s->gateways[slot].link);
     link_start(s->raft);

@@ -156,6 +156,8 @@ struct stored {
 void stored_init(struct stored *s, const struct conf *conf, struct loop *loop);
 void stored_fini(struct stored *s); /* syncs and closes; no worker job may be running */
 void stored_reopen(struct stored *s); /* snap.c: what was loaded takes the place of the store; no job may be running */
+/* The store was found damaged while it ran, and others have it whole: ends the process; the next one sets it aside. */
+void stored_give_up(struct stored *s);
 void stored_links(struct stored *s); /* makes and starts the links */
 /* raftd says who we are. E_CLUSTER_ID_MISMATCH if the store belongs to somebody else. */
 int stored_identify(struct stored *s, uint64_t cluster_id, uint64_t member_id);

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/pb.h"
+#include "stored/db.h"
 #include "stored/snap.h"
 
 /* Chores that wait; over it: "too many requests". */
@@ -396,6 +397,8 @@ static void tick_cb(void *arg, uint64_t now_ms)
     loop_timer_set(u->tick, now_ms + LEASE_EXPIRE_CHECK_MS);
     if (s->stopping)
         return;
+    if (db_saw_damage() && s->members > 1)
+        stored_give_up(s);
     lease_cmd_tick(s, now_ms);
     alarm_check_space(s, now_ms);
     compact_by_itself(s, now_ms);
