@@ -78,6 +78,11 @@
  * mark a request is refused with "too many requests". */
 #define INBOUND_BYTES_MAX (256 * MIB)
 #define OUTBOUND_BYTES_MAX (256 * MIB)
+/* The same of one connection, streams of watchers not counted (they have WATCH_STREAM_BYTES_MAX each): so much may a client ask
+ * for and not read before its next requests are refused. */
+#define H2_CONNECTION_ANSWERS_MAX (64 * MIB)
+/* An answer of which the client takes nothing for so long is given up, and its stream reset. */
+#define ANSWER_STALL_MS_MAX 120000
 /* HTTP/2 windows: what a client may send that no handler has taken. */
 #define H2_STREAM_WINDOW_BYTES (256 * KIB)
 #define H2_CONNECTION_WINDOW_BYTES (1 * MIB)
@@ -91,6 +96,10 @@
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)
 #define HTTP1_BODY_BYTES_MAX (2 * MIB)
 #define HTTP1_HEAD_MS_MAX 10000
+/* Bytes of pipelined requests that wait for the answer to an earlier one (a client that sends more is dropped), and of answers
+ * that a client has not read before its next request is looked at. */
+#define HTTP1_IN_BYTES_MAX (256 * KIB)
+#define HTTP1_OUT_BYTES_MAX (64 * KIB)
 /* A kept-alive HTTP/1.1 connection without a request is closed after this. */
 #define HTTP1_IDLE_MS_MAX 120000
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
@@ -105,6 +114,8 @@
 /* stored syncs its files and tells raftd after this many bytes applied or this long, whichever is first. */
 #define SYNC_BYTES (32 * MIB)
 #define SYNC_MS 5000
+/* Free bytes of the disk that raftd leaves to stored when it makes files ahead of need: compaction needs room to make room. */
+#define DISK_KEEP_BYTES (64 * MIB)
 #define LEASE_TTL_MAX 9000000000LL
 #define LEASE_EXPIRE_CHECK_MS 500
 #define LEASE_EXPIRE_BATCH_MAX 10000 /* leases revoked by one entry */

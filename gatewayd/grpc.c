@@ -230,6 +230,9 @@ void grpc_headers_done(struct call *c)
         call_abort(c, E_NO_LEADER, NULL);
     } else if (c->deadline_ms <= gatewayd_now_ms(g)) {
         call_abort(c, E_DEADLINE_EXCEEDED, NULL);
+    } else if (!is_stream(c) && call_is_crowded(c)) {
+        stats_dropped(g, DROP_UNREAD);
+        call_abort(c, E_REQUEST_TOO_MANY_REQUESTS, NULL);
     } else {
         if (c->deadline_ms != UINT64_MAX) {
             deadline_set(g, &c->deadline, c->deadline_ms);

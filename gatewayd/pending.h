@@ -20,6 +20,7 @@ struct answer {
     struct slice text; /* replaces the err's own text when not empty */
     struct slice body; /* the API's response message, or this part of it */
     uint64_t total;    /* bytes of the whole message */
+    bool is_read;      /* nothing was changed for it */
     bool first;        /* the first part */
     bool more;         /* not the last part: pending_more asks for the next one */
 };
