@@ -1,7 +1,7 @@
 /* mvcc_inner - what the files behind mvcc.h share: struct mvcc and who may touch which part of it.
  *
  * Order of locks: upkeep -> write -> lock. Under `lock` nobody waits for anything but LevelDB's reads.
- * Keys in LevelDB besides the records ('r', rev.h):
+ * Keys in LevelDB besides the records ('R', rev.h):
  *   'm' 'v'                            -> format version(4)
  *   'm' 'a'                            -> applied index(8) revision(8)
  *   'm' 'c'                            -> compacted revision(8), absent: never
