@@ -48,6 +48,9 @@
 /* --- results -------------------------------------------------------------------------------- */
 /* A large range answer travels in parts of this size; the gateway asks for the next part when it has room. */
 #define RESULT_PART_BYTES (512 * KIB)
+/* The answer of a transaction, which is put together in memory: 128 ranges could each read the whole store. etcd gives up at
+ * 2 GiB, with the same status, when gRPC refuses to send what was gathered. */
+#define TXN_ANSWER_BYTES_MAX (256 * MIB)
 /* Batches whose results are kept in the store, to be told again after a restart of stored. */
 #define RESULT_MEMORY_BATCHES 64
 #define RESULT_MEMORY_BYTES_MAX (1 * MIB)
@@ -115,7 +118,7 @@
 #define SYNC_BYTES (32 * MIB)
 #define SYNC_MS 5000
 /* Free bytes of the disk that raftd leaves to stored when it makes files ahead of need: compaction needs room to make room. */
-#define DISK_KEEP_BYTES (64 * MIB)
+#define DISK_KEEP_BYTES (128 * MIB)
 #define LEASE_TTL_MAX 9000000000LL
 #define LEASE_EXPIRE_CHECK_MS 500
 #define LEASE_EXPIRE_BATCH_MAX 10000 /* leases revoked by one entry */

@@ -125,6 +125,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     status_init(s);
 
     s->leases = leases_new(min_ttl_s(conf));
+    space_init(s);
     open_store(s);
     s->applied = mvcc_applied(s->mvcc);
     lease_cmd_load(s);
@@ -228,6 +229,7 @@ void stored_fini(struct stored *s)
     upkeep_fini(s);
     results_fini(s);
     alarm_fini(s);
+    space_fini(s);
     mvcc_close(s->mvcc);
     leases_free(s->leases);
     ring_free(s->ring);
