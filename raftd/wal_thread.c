@@ -4,9 +4,11 @@
  * the file's map, and each fdatasync would have to commit the journal too. Zeroing goes in pieces, each synced,
  * so that a sync of the log never queues behind 64 MiB of them.
  *
- * When the disk is full: making the spare fails, no_space is raised, proposals are refused by turn.c. What
- * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The
- * preparer tries again every second, reserve first, and lowers the flag when both exist. */
+ * When the disk is full: the reserve becomes the spare, whose blocks it has already, and from then on the files go in a
+ * circle: what is dropped from the log's front is its next segment. So deletes and compactions, which make room, still
+ * get through. Only while there is no spare at half of a segment is no_space raised and are proposals refused by turn.c; what
+ * still comes (entries accepted before, term, vote) goes to the rest of the segment. The preparer tries again every
+ * second, spare first. It never takes the last DISK_KEEP_BYTES, which are stored's, not even for the moment of trying. */
 #include "raftd/wal_thread.h"
 
 #include <errno.h>
@@ -18,10 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
@@ -47,6 +52,7 @@ struct wal_writer {
     bool want_spare, have_spare, have_reserve;
     uint64_t retired[RETIRED_MAX];
     size_t retired_count;
+    unsigned failed; /* tries to make a spare */
     bool no_space; /* atomic */
 
     struct histogram sync_us, write_us; /* written by the writer only */
@@ -106,6 +112,17 @@ static bool is_full(int err)
     return err == ENOSPC || err == EDQUOT || err == EFBIG;
 }
 
+/* Room for what the file has not allocated yet? A filesystem that does not tell has. */
+static bool has_room(const struct wal_writer *wr, int fd)
+{
+    struct statvfs fs;
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0 || (uint64_t)st.st_blocks * 512 >= wr->conf.segment_bytes)
+        return true;
+    return (uint64_t)fs.f_bavail * fs.f_frsize >= wr->conf.segment_bytes + DISK_KEEP_BYTES;
+}
+
 /* Makes tmp a file of segment_bytes and gives it its name. False: no space. */
 static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, bool zeroed)
 {
@@ -116,6 +133,11 @@ static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, 
         if (is_full(errno))
             return false;
         fatal("wal: open of %s", tmp);
+    }
+    if (!has_room(wr, fd)) {
+        unlinkat(wr->conf.dirfd, tmp, 0);
+        close(fd);
+        return false;
     }
     /* Allocation tells about a full disk before 64 MiB were written. Where it is not supported, writing tells. */
     err = posix_fallocate(fd, 0, (off_t)wr->conf.segment_bytes);
@@ -161,6 +183,34 @@ static void no_space_set(struct wal_writer *wr, bool full)
         log_info("wal: there is space again");
 }
 
+/* The reserve becomes the spare: its blocks are there already. */
+static bool reserve_use(struct wal_writer *wr)
+{
+    if (renameat(wr->conf.dirfd, RESERVE_NAME, wr->conf.dirfd, SPARE_TMP) != 0)
+        fatal("wal: rename of %s", RESERVE_NAME);
+    dir_sync(wr);
+    log_warnx("wal: the disk is full: the reserved segment is the next one");
+    return file_make(wr, SPARE_TMP, SPARE_NAME, true);
+}
+
+/* A spare that an earlier life left behind may have the head of a segment in it: zeroed again it is one, where blocks are
+ * scarce; elsewhere a new one costs less than the zeros. */
+static void spare_leftover(struct wal_writer *wr)
+{
+    int fd = openat(wr->conf.dirfd, SPARE_NAME, O_RDONLY | O_CLOEXEC);
+    struct statvfs fs;
+
+    unlinkat(wr->conf.dirfd, SPARE_TMP, 0);
+    if (fd < 0)
+        return;
+    wr->want_spare = fstatvfs(fd, &fs) == 0 &&
+                     (uint64_t)fs.f_bavail * fs.f_frsize < wr->conf.segment_bytes + DISK_KEEP_BYTES;
+    close(fd);
+    if (wr->want_spare ? renameat(wr->conf.dirfd, SPARE_NAME, wr->conf.dirfd, SPARE_TMP)
+                       : unlinkat(wr->conf.dirfd, SPARE_NAME, 0))
+        fatal("wal: removal of %s", SPARE_NAME);
+}
+
 static void *preparer_run(void *arg)
 {
     struct wal_writer *wr = arg;
@@ -172,7 +222,7 @@ static void *preparer_run(void *arg)
             uint64_t number = wr->retired[0];
 
             memmove(wr->retired, wr->retired + 1, --wr->retired_count * sizeof(number));
-            bool reuse = !wr->have_spare && !full;
+            bool reuse = !wr->have_spare;
             wr->want_spare |= reuse;
             pthread_mutex_unlock(&wr->lock);
             segment_retire(wr, number, reuse);
@@ -199,15 +249,20 @@ static void *preparer_run(void *arg)
         }
         pthread_mutex_unlock(&wr->lock);
         bool made =
-            reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false) : file_make(wr, SPARE_TMP, SPARE_NAME, true);
+            spare ? file_make(wr, SPARE_TMP, SPARE_NAME, true) : file_make(wr, RESERVE_TMP, RESERVE_NAME, false);
+        bool use = spare && !made && !reserve;
+        if (use)
+            made = reserve_use(wr);
         pthread_mutex_lock(&wr->lock);
-        if (made && reserve)
-            wr->have_reserve = true;
-        else if (made)
-            wr->have_spare = true;
+        if (spare) {
+            wr->have_spare = made;
+            wr->have_reserve = wr->have_reserve && !use;
+            wr->failed += !made;
+            no_space_set(wr, !made);
+        } else {
+            wr->have_reserve = made;
+        }
         full = !made;
-        if (full || (wr->have_reserve && (wr->have_spare || !wr->want_spare)))
-            no_space_set(wr, full);
         pthread_cond_broadcast(&wr->done);
     }
     pthread_mutex_unlock(&wr->lock);
@@ -216,30 +271,21 @@ static void *preparer_run(void *arg)
 
 /* --- the writer --------------------------------------------------------------------------------- */
 
-/* Takes the spare, or the reserve when the disk is full. Returns the name of the file. */
-static const char *segment_take(struct wal_writer *wr)
+/* Takes the spare, which the preparer makes of the reserve when the disk is full. */
+static void spare_take(struct wal_writer *wr)
 {
-    const char *name = NULL;
-
     pthread_mutex_lock(&wr->lock);
     wr->want_spare = true;
     pthread_cond_signal(&wr->prepare);
-    while (!name) {
-        if (wr->have_spare) {
-            wr->have_spare = wr->want_spare = false;
-            name = SPARE_NAME;
-        } else if (wal_writer_no_space(wr)) {
-            if (!wr->have_reserve)
-                fatalx("wal: no space left on device, and the reserved segment is used up");
-            wr->have_reserve = false;
-            name = RESERVE_NAME;
-        } else {
-            pthread_cond_wait(&wr->done, &wr->lock);
-        }
+    /* A try that began before our signal may fail for what is gone by now; the next one counts. */
+    for (unsigned failed = wr->failed; !wr->have_spare;) {
+        if (wr->failed - failed >= 2)
+            fatalx("wal: no space left on device, and the reserved segment is used up");
+        pthread_cond_wait(&wr->done, &wr->lock);
     }
+    wr->have_spare = wr->want_spare = false;
     pthread_cond_signal(&wr->prepare);
     pthread_mutex_unlock(&wr->lock);
-    return name;
 }
 
 static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t count, uint64_t offset)
@@ -268,19 +314,19 @@ static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t
 static void segment_roll(struct wal_writer *wr, struct wal_job *job)
 {
     char name[WAL_NAME_BYTES];
-    const char *from = segment_take(wr);
-    int fd = openat(wr->conf.dirfd, from, O_RDWR | O_CLOEXEC);
     struct iovec head = {job->head.data, job->head.len};
 
+    spare_take(wr);
+    int fd = openat(wr->conf.dirfd, SPARE_NAME, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        fatal("wal: open of %s", from);
+        fatal("wal: open of %s", SPARE_NAME);
     wal_segment_name(name, job->number);
     if (job->size > wr->conf.segment_bytes)
         wal_pwrite_zeros(fd, wr->conf.segment_bytes, job->size, name);
     all_written(wr, fd, &head, 1, 0);
     wal_sync_fd(fd, wr->conf.no_fsync, name);
-    if (renameat(wr->conf.dirfd, from, wr->conf.dirfd, name) != 0)
-        fatal("wal: rename of %s to %s", from, name);
+    if (renameat(wr->conf.dirfd, SPARE_NAME, wr->conf.dirfd, name) != 0)
+        fatal("wal: rename of %s to %s", SPARE_NAME, name);
     dir_sync(wr);
     job->fd = fd;
     log_debug("wal: segment %" PRIx64 " begins", job->number);
@@ -345,8 +391,7 @@ struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf)
     /* etcd's buckets of etcd_disk_wal_fsync_duration_seconds. */
     histogram_init(&wr->sync_us, 1000, 14);
     histogram_init(&wr->write_us, 1000, 14);
-    unlinkat(conf->dirfd, SPARE_NAME, 0);
-    unlinkat(conf->dirfd, SPARE_TMP, 0);
+    spare_leftover(wr);
     unlinkat(conf->dirfd, RESERVE_TMP, 0);
     wr->have_reserve = faccessat(conf->dirfd, RESERVE_NAME, F_OK, 0) == 0;
     pthread_mutex_init(&wr->lock, NULL);
