@@ -949,8 +949,10 @@ static void step(struct rand *r, struct call **calls, int64_t *next_ids)
             rig_up();
         break;
     case 4:
-        if (rand_below(r, 30) == 0)
-            rig.compact_rev = MAX(rig.compact_rev, rig.rev - (int64_t)rand_below(r, 10));
+        if (rand_below(r, 30) == 0) {
+            int64_t rev = rig.rev - (int64_t)rand_below(r, 10);
+            rig.compact_rev = MAX(rig.compact_rev, rev);
+        }
         break;
     case 5:
     case 6:
