@@ -267,12 +267,13 @@ Test(link, both_ends_say_hello_and_are_up, .timeout = 60)
     pair_fini(&p);
 }
 
-static bool host_refused_twice(const struct pair *p)
+/* The host speaks first: what the guest sees to be wrong in its HELLO, the guest refuses; the rest the host. */
+static bool both_refused_twice(const struct pair *p)
 {
-    return link_stats(p->host.link)->refused_hellos >= 2;
+    return link_stats(p->host.link)->refused_hellos + link_stats(p->guest.link)->refused_hellos >= 2;
 }
 
-/* The guest's HELLO is wrong in one thing; the host says no, again and again, and stays well. */
+/* Guest and host do not fit in one thing; one says no, again and again, and both stay well. */
 static void assert_refused(struct link_conf conf, struct fr_hello hello)
 {
     struct pair p;
@@ -281,10 +282,11 @@ static void assert_refused(struct link_conf conf, struct fr_hello hello)
     host_open(&p);
     end_open(&p, &p.guest, conf, hello);
 
-    cr_assert(run(&p, host_refused_twice));
+    cr_assert(run(&p, both_refused_twice));
 
     cr_assert_eq(p.host.ups, 0);
     cr_assert_eq(p.host.downs, 0, "down without up");
+    cr_assert_eq(link_state(p.host.link) == LINK_UP, false);
     pair_fini(&p);
 }
 
@@ -318,7 +320,7 @@ Test(link, the_owner_may_refuse_a_peer, .timeout = 60)
     host_open(&p);
     guest_open(&p);
 
-    cr_assert(run(&p, host_refused_twice));
+    cr_assert(run(&p, both_refused_twice));
     cr_assert_eq(p.host.ups + p.host.downs, 0);
     p.host.up_answer = 0;
     cr_assert(run(&p, both_up));
@@ -608,6 +610,11 @@ static bool host_has_faults(const struct pair *p)
     return link_stats(p->host.link)->malformed + link_stats(p->host.link)->refused_hellos >= faults_expected;
 }
 
+static bool host_is_up(const struct pair *p)
+{
+    return link_state(p->host.link) == LINK_UP;
+}
+
 static bool host_is_down(const struct pair *p)
 {
     return p->host.ups == p->host.downs && link_state(p->host.link) == LINK_DOWN && p->host.ups > 0;
@@ -702,6 +709,7 @@ Test(link, a_message_over_the_limit_closes_the_pipe, .timeout = 60)
     host_open(&p);
     s = raw_dial(&p);
     raw_hello(s, FRAMES_VERSION);
+    cr_assert(run(&p, host_is_up));
     cr_assert_eq(write(s, head, sizeof(head)), sizeof(head)); /* the claim is enough */
 
     cr_assert(run(&p, host_is_down));
