@@ -354,8 +354,8 @@ static void frame_take(struct link *l, const struct frame *frame)
 
     l->stats.frames_in++;
     if (frame->seq != l->seq_in++) {
-        link_close(l, &l->stats.malformed, "%s has seq %" PRIu64 ", expected %" PRIu64, frame_name(frame->type), frame->seq,
-                   l->seq_in - 1);
+        link_close(l, &l->stats.malformed, "%s has seq %" PRIu64 ", expected %" PRIu64, frame_name(frame->type),
+                   frame->seq, l->seq_in - 1);
     } else if (l->state == LINK_HELLO) {
         if (frame->type == FR_HELLO)
             hello_take(l, frame);
@@ -366,7 +366,8 @@ static void frame_take(struct link *l, const struct frame *frame)
     } else if (!frame_may(frame->type, (enum role)l->peer.role, l->self)) {
         link_close(l, &l->stats.malformed, "%s is not for this peer to say", frame_name(frame->type));
     } else if ((err = l->ops->frame(l, frame, l->arg)) != 0 && l->state == LINK_UP) {
-        link_close(l, &l->stats.malformed, "%s seq %" PRIu64 ": %s", frame_name(frame->type), frame->seq, err_text(err));
+        link_close(l, &l->stats.malformed, "%s seq %" PRIu64 ": %s", frame_name(frame->type), frame->seq,
+                   err_text(err));
     }
 }
 
@@ -392,8 +393,8 @@ static void message_take(struct link *l)
             break;
         }
         if (got < 0) {
-            link_close(l, &l->stats.malformed, "message of %zu bytes: %s at byte %zu", l->message.bytes.len, err_text(got),
-                       l->message.bytes.len - l->rest.len);
+            link_close(l, &l->stats.malformed, "message of %zu bytes: %s at byte %zu", l->message.bytes.len,
+                       err_text(got), l->message.bytes.len - l->rest.len);
             break;
         }
         if (trace)

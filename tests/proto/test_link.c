@@ -541,8 +541,8 @@ Test(link, drain_sends_what_is_pending_without_the_loop, .timeout = 60)
 
 /* --- a peer that lies --------------------------------------------------------------------------------- */
 
-/* A socket in the guest's place that speaks nng's ipc framing by hand: a greeting of 8 bytes each way (version 0, PAIR0 is
- * protocol 16), then for each message a byte 1 and its length in 64 bits. Not an nng socket, because closing one
+/* A socket in the guest's place that speaks nng's ipc framing by hand: a greeting of 8 bytes each way (version
+ * 0, PAIR0 is protocol 16), then for each message a byte 1 and its length in 64 bits. Not an nng socket, because closing one
  * whose pipe is being closed from the other side can hang in 1.5.2. */
 static int raw_connect(const struct pair *p)
 {
@@ -584,8 +584,8 @@ static void raw_send_bytes(int fd, const void *data, size_t len)
 
     for (unsigned i = 0; i < 8; i++)
         head[8 - i] = (uint8_t)((uint64_t)len >> (8 * i));
-    cr_assert_eq(write(fd, head, sizeof(head)), sizeof(head));
-    cr_assert_eq(write(fd, data, len), len);
+    cr_assert_eq(write(fd, head, sizeof(head)), (ssize_t)sizeof(head));
+    cr_assert_eq(write(fd, data, len), (ssize_t)len);
 }
 
 static void raw_send(int fd, struct frame *frame, uint64_t seq)
@@ -710,7 +710,7 @@ Test(link, a_message_over_the_limit_closes_the_pipe, .timeout = 60)
     s = raw_dial(&p);
     raw_hello(s, FRAMES_VERSION);
     cr_assert(run(&p, host_is_up));
-    cr_assert_eq(write(s, head, sizeof(head)), sizeof(head)); /* the claim is enough */
+    cr_assert_eq(write(s, head, sizeof(head)), (ssize_t)sizeof(head)); /* the claim is enough */
 
     cr_assert(run(&p, host_is_down));
     cr_assert_eq(link_stats(p.host.link)->malformed, 0, "nng refused it before it was read");
