@@ -51,6 +51,11 @@
 /* The answer of a transaction, which is put together in memory: 128 ranges could each read the whole store. etcd gives up at
  * 2 GiB, with the same status, when gRPC refuses to send what was gathered. */
 #define TXN_ANSWER_BYTES_MAX (256 * MIB)
+/* Bytes of large results that stored holds ready for one gateway, and of one batch; what is over is answered "larger than its limit".
+ * Ranges are not held, they are read as their parts are asked for. */
+#define RESULTS_BYTES_MAX (512 * MIB)
+/* Memory that stored keeps for the next result or batch of results. */
+#define RESULTS_KEEP_BYTES (16 * MIB)
 /* Batches whose results are kept in the store, to be told again after a restart of stored. */
 #define RESULT_MEMORY_BATCHES 64
 #define RESULT_MEMORY_BYTES_MAX (1 * MIB)

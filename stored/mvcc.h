@@ -77,6 +77,7 @@ int mvcc_meta_each(struct mvcc *m, char prefix, int (*cb)(void *arg, struct slic
  * and the store unchanged. Requests were checked with api_check_*. */
 int mvcc_put(struct mvcc *m, const struct api_put *rq, struct buf *out);
 int mvcc_delete(struct mvcc *m, const struct api_delete *rq, struct buf *out);
+/* Also E_TOO_BIG: it was carried out, but what its ranges read is more than TXN_ANSWER_BYTES_MAX and cannot be told. */
 int mvcc_txn(struct mvcc *m, const struct api_txn *rq, struct buf *out);
 /* All keys of a revoked lease, sorted, in one revision; no keys: no revision. Keys as lease_each_key gives them.
  * Detaches nothing in leases: the caller drops the lease itself afterwards. */

@@ -146,9 +146,9 @@ void delete_run(struct mvcc *m, const struct api_delete *rq, bool inner, struct 
 
 /* range.c: a whole RangeResponse at the revision of the running command (m->lock is held), inner header. */
 int range_check_inner(const struct mvcc *m, const struct api_range *rq);
-void range_run_locked(struct mvcc *m, const struct api_range *rq, struct buf *out);
+int range_run_locked(struct mvcc *m, const struct api_range *rq, size_t bytes_max, struct buf *out); /* 0 or E_TOO_BIG */
 /* The same from outside, pinned: reads see revision `rev` as the newest. */
-int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, struct buf *out);
+int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, size_t bytes_max, struct buf *out);
 
 /* Version, create, mod and lease of a key as it was at a revision. */
 struct key_state {

@@ -105,6 +105,11 @@ void results_add(struct stored *s, const struct command *c, int err, struct slic
 
     if (c->origin == 0 || c->origin != s->member_id)
         return;
+    /* A batch may hold a thousand transactions that each read much: what they did is done, what they read is not told. */
+    if (body.len > RESULT_PART_BYTES && rs->bodies.len + body.len > RESULTS_BYTES_MAX) {
+        err = E_TOO_BIG;
+        body = SLICE_EMPTY;
+    }
     if (rs->count == rs->cap) {
         rs->cap = rs->cap ? rs->cap * 2 : 256;
         rs->now = xrealloc(rs->now, rs->cap * sizeof *rs->now);
@@ -175,6 +180,8 @@ void results_send(struct stored *s)
     }
     rs->count = 0;
     buf_reset(&rs->bodies);
+    if (rs->bodies.cap > RESULTS_KEEP_BYTES)
+        buf_fini(&rs->bodies);
 }
 
 /* Tells g its results out of one remembered batch; false if the bytes are damaged. */
