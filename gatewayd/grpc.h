@@ -44,6 +44,7 @@ struct call {
     bool method_is_post;
     bool content_is_grpc;
     bool bad_api_version;
+    bool bad_timeout;
     bool wants_leader;
     bool in_leader_list;
     bool headers_done;
@@ -70,7 +71,7 @@ struct call {
     bool closed_told;
     int status;         /* grpc-status */
     char *status_text;  /* percent-encoded; owned, NULL: none */
-    int http_status;    /* 200, or 415, 405 */
+    int http_status;    /* 200, or 400, 405, 415 */
 };
 
 /* --- pure --- */

@@ -125,7 +125,7 @@ void h2_submit(struct call *c)
     int rv = 0;
     if (!c->response_sent) {
         c->response_sent = true;
-        const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : "405";
+        const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : c->http_status == 400 ? "400" : "405";
         nghttp2_nv fields[4] = {nv(":status", status), nv("content-type", "application/grpc")};
         if (c->over && c->queued == 0) {
             c->trailers_sent = true;

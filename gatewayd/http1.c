@@ -193,7 +193,10 @@ int http1_parse_head(struct slice bytes, struct http1_request *r)
     *r = (struct http1_request){0};
     const uint8_t *end = memmem(bytes.data, MIN(bytes.len, HTTP1_HEAD_BYTES_MAX), "\r\n\r\n", 4);
     if (end == NULL) {
-        /* A bare LF will never become a head; say so before the deadline does. */
+        /* What does not begin with a word (TLS, say) and a bare LF will never become a head; say so before the deadline does. */
+        if (bytes.len > 0 && !is_token_char(bytes.data[0])) {
+            return E_MALFORMED;
+        }
         const uint8_t *lf = memchr(bytes.data, '\n', bytes.len);
         if (lf != NULL && (lf == bytes.data || lf[-1] != '\r')) {
             return E_MALFORMED;
