@@ -12,7 +12,11 @@
 #include "proto/pack.h"
 #include "trinectl/trinectl.h"
 
-#define ANSWER_DEPTH_MAX 32
+#define ANSWER_DEPTH_MAX 600 /* a transaction may nest 64 deep, with three maps and two lists each time */
+#define RECONNECT_MS 20
+#define NEVER_MS (3600 * 1000)
+#define SUBSCRIBER_QUEUE 8192 /* events; what is dropped is fetched all the same */
+#define TICK_MS 1000          /* nng may drop an event, and the last one of a burst is followed by none: see watch.c */
 
 static void pack_json(struct buf *out, const json_t *v)
 {
@@ -122,7 +126,18 @@ _Noreturn static void unreachable(const struct ctl *ctl, const char *url, int rv
     exit(EXIT_UNREACHABLE);
 }
 
-static nng_socket dial_request(struct ctl *ctl)
+/* nng sends a request again when the connection breaks before the answer. What changes something must not happen twice
+ * because of that: then there is no second connection, and the answer stays out. */
+static bool may_repeat(const char *op)
+{
+    static const char *const names[] = {"put", "delete_range", "txn", "compact", "lease_grant", "lease_revoke", "alarm"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(op, names[i]) == 0)
+            return false;
+    return true;
+}
+
+static nng_socket dial_request(struct ctl *ctl, const char *op)
 {
     static nng_socket socket;
     static bool open;
@@ -135,15 +150,17 @@ static nng_socket dial_request(struct ctl *ctl)
     nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)ctl->timeout_ms);
     nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, 0);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, may_repeat(op) ? RECONNECT_MS : NEVER_MS);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, may_repeat(op) ? RECONNECT_MS : NEVER_MS);
     if ((rv = nng_dial(socket, ctl->url, NULL, 0)) != 0)
         unreachable(ctl, ctl->url, rv);
     open = true;
     return socket;
 }
 
-json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *why)
+json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *why, int64_t *code)
 {
-    nng_socket socket = dial_request(ctl);
+    nng_socket socket = dial_request(ctl, op);
     struct buf out = BUF_INIT;
     json_object_set_new(request, "op", json_string(op));
     pack_json(&out, request);
@@ -169,6 +186,7 @@ json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *w
     struct slice text = json_bytes(answer, "error");
     if (json_object_get(answer, "error")) {
         buf_add_slice(why, text);
+        *code = json_number(answer, "code");
         json_decref(answer);
         return NULL;
     }
@@ -178,7 +196,8 @@ json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *w
 json_t *door_call(struct ctl *ctl, const char *op, json_t *request)
 {
     struct buf why = BUF_INIT;
-    json_t *answer = door_try(ctl, op, request, &why);
+    int64_t code;
+    json_t *answer = door_try(ctl, op, request, &why, &code);
     if (!answer) {
         fprintf(stderr, "Error: %.*s\n", (int)why.len, (const char *)why.data);
         exit(EXIT_REFUSED);
@@ -187,39 +206,49 @@ json_t *door_call(struct ctl *ctl, const char *op, json_t *request)
     return answer;
 }
 
+/* The topic leads: the key, a newline, then the map. Keys may hold newlines, so the map says how long its key is. */
+static json_t *parse_event(const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        struct slice in = slice_of(data + i + 1, size - i - 1);
+        json_t *map = NULL;
+        if (data[i] != '\n' || unpack_peek(in) != PACK_MAP || unpack_json(&in, 0, &map) != 0)
+            continue;
+        struct slice key = json_bytes(map, "key");
+        if (in.len == 0 && key.len == i && (i == 0 || memcmp(key.data, data, i) == 0))
+            return map;
+        json_decref(map);
+    }
+    return NULL;
+}
+
 void door_subscribe(struct ctl *ctl, struct slice topic, void (*ready)(void *arg), bool (*cb)(void *arg, json_t *event), void *arg)
 {
     nng_socket socket;
     int rv;
     if ((rv = nng_sub0_open(&socket)) != 0 || (rv = nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, topic.data, topic.len)) != 0 ||
-        (rv = nng_socket_set_int(socket, NNG_OPT_RECVBUF, 8192)) != 0 || (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
+        (rv = nng_socket_set_int(socket, NNG_OPT_RECVBUF, SUBSCRIBER_QUEUE)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, TICK_MS)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, RECONNECT_MS)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, RECONNECT_MS)) != 0 || (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
         unreachable(ctl, ctl->events_url, rv);
     ready(arg);
-    for (;;) {
+    for (bool more = true; more;) {
         void *data;
         size_t size;
-        if ((rv = nng_recv(socket, &data, &size, NNG_FLAG_ALLOC)) != 0)
-            unreachable(ctl, ctl->events_url, rv);
-        /* The topic leads: the key, a newline, then the map. Keys may hold newlines, so the map says how long its key is. */
-        json_t *event = NULL;
-        for (size_t i = 0; i < size && !event; i++) {
-            struct slice in = slice_of((uint8_t *)data + i + 1, size - i - 1);
-            json_t *map = NULL;
-            if (((uint8_t *)data)[i] != '\n' || unpack_peek(in) != PACK_MAP || unpack_json(&in, 0, &map) != 0)
-                continue;
-            struct slice key = json_bytes(map, "key");
-            if (in.len == 0 && key.len == i && (i == 0 || memcmp(key.data, data, i) == 0))
-                event = map;
-            else
-                json_decref(map);
-        }
-        nng_free(data, size);
-        if (!event)
+        rv = nng_recv(socket, &data, &size, NNG_FLAG_ALLOC);
+        if (rv == NNG_ETIMEDOUT) {
+            more = cb(arg, NULL);
             continue;
-        bool more = cb(arg, event);
-        json_decref(event);
-        if (!more)
-            break;
+        }
+        if (rv != 0)
+            unreachable(ctl, ctl->events_url, rv);
+        json_t *event = parse_event(data, size);
+        nng_free(data, size);
+        if (event) {
+            more = cb(arg, event);
+            json_decref(event);
+        }
     }
     nng_close(socket);
 }

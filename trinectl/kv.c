@@ -1,4 +1,5 @@
 /* kv - get, put, del, compaction. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,15 +30,45 @@ json_t *prefix_end_json(struct slice prefix)
     return bytes_json(slice_of("\0", 1));
 }
 
-static int64_t number_of(const char *option, const char *text, int base)
+int64_t number_of(const char *option, const char *text, int base)
 {
     char *end;
+    errno = 0;
     long long v = strtoll(text, &end, base);
-    if (*end || end == text) {
+    if (*end || end == text || errno) {
         fprintf(stderr, "Error: %s %s: is not a number\n", option, text);
         exit(EXIT_USAGE);
     }
     return v;
+}
+
+/* A word of a list, as JSON. */
+static json_t *word_of(const char *option, const char *word, const char *const *list)
+{
+    for (size_t i = 0; list[i]; i++)
+        if (strcmp(word, list[i]) == 0)
+            return json_string(word);
+    fprintf(stderr, "Error: %s %s: is not one of", option, word);
+    for (size_t i = 0; list[i]; i++)
+        fprintf(stderr, " %s", list[i]);
+    fputc('\n', stderr);
+    exit(EXIT_USAGE);
+}
+
+static json_t *sort_target_of(const char *word)
+{
+    static const char *const targets[] = {"KEY", "VERSION", "CREATE", "MODIFY", "VALUE", NULL};
+    json_t *v = word_of("--sort-by", word, targets);
+    if (strcmp(word, "MODIFY") == 0)
+        json_string_set(v, "MOD"); /* as the API calls it */
+    return v;
+}
+
+static bool is_serializable(const char *word)
+{
+    static const char *const levels[] = {"l", "s", NULL};
+    json_decref(word_of("--consistency", word, levels));
+    return word[0] == 's';
 }
 
 /* KEY [RANGE_END], --prefix and --from-key: etcd's interval. */
@@ -95,6 +126,7 @@ int get_run(struct ctl *ctl, int argc, char **argv)
     static const struct option options[] = {{"prefix", 0, 0, PREFIX}, {"from-key", 0, 0, FROM_KEY}, {"limit", 1, 0, LIMIT}, {"rev", 1, 0, REV},
         {"keys-only", 0, 0, KEYS_ONLY}, {"count-only", 0, 0, COUNT_ONLY}, {"print-value-only", 0, 0, VALUE_ONLY}, {"order", 1, 0, ORDER},
         {"sort-by", 1, 0, SORT_BY}, {"consistency", 1, 0, CONSISTENCY}, {0, 0, 0, 0}};
+    static const char *const orders[] = {"ASCEND", "DESCEND", NULL};
     bool prefix = false, from_key = false, keys_only = false, count_only = false, value_only = false;
     json_t *request = json_object();
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -106,18 +138,15 @@ int get_run(struct ctl *ctl, int argc, char **argv)
         case KEYS_ONLY: keys_only = true; break;
         case COUNT_ONLY: count_only = true; break;
         case VALUE_ONLY: value_only = true; break;
-        case ORDER: json_object_set_new(request, "sort_order", json_string(optarg)); break;
-        case SORT_BY: json_object_set_new(request, "sort_target", json_string(strcmp(optarg, "MODIFY") == 0 ? "MOD" : optarg)); break;
-        case CONSISTENCY: json_object_set_new(request, "serializable", json_boolean(strcmp(optarg, "s") == 0)); break;
+        case ORDER: json_object_set_new(request, "sort_order", word_of("--order", optarg, orders)); break;
+        case SORT_BY: json_object_set_new(request, "sort_target", sort_target_of(optarg)); break;
+        case CONSISTENCY: json_object_set_new(request, "serializable", json_boolean(is_serializable(optarg))); break;
         default: usage_of("get");
         }
     }
     add_interval(request, argc - optind, argv + optind, prefix, from_key, "get");
     json_object_set_new(request, "keys_only", json_boolean(keys_only));
     json_object_set_new(request, "count_only", json_boolean(count_only));
-    if (from_key || prefix)
-        if (!json_object_get(request, "sort_order"))
-            json_object_set_new(request, "sort_order", json_string("NONE"));
     json_t *answer = door_call(ctl, "range", request), *kv;
     size_t i;
     if (ctl->output == OUTPUT_JSON) {
@@ -128,7 +157,7 @@ int get_run(struct ctl *ctl, int argc, char **argv)
         printf("%lld\n", (long long)json_number(answer, "count"));
     } else {
         json_array_foreach(json_object_get(answer, "kvs"), i, kv)
-            print_kv(ctl, kv, !value_only, !keys_only || value_only);
+            print_kv(ctl, kv, !value_only, true); /* with --keys-only the value is an empty line, as etcdctl has it */
     }
     json_decref(answer);
     return 0;
@@ -140,11 +169,15 @@ static json_t *read_stdin(void)
     for (;;) {
         uint8_t chunk[65536];
         ssize_t n = read(STDIN_FILENO, chunk, sizeof(chunk));
-        if (n <= 0)
+        if (n == 0)
             break;
+        if (n < 0) {
+            fprintf(stderr, "Error: reading the value from stdin: %s\n", strerror(errno));
+            exit(EXIT_INPUT);
+        }
         if (b.len + (size_t)n > STDIN_BYTES_MAX) {
             fprintf(stderr, "Error: more than %u bytes on stdin\n", STDIN_BYTES_MAX);
-            exit(EXIT_USAGE);
+            exit(EXIT_INPUT);
         }
         buf_add(&b, chunk, (size_t)n);
     }

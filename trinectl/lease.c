@@ -112,7 +112,7 @@ int lease_keep_alive_run(struct ctl *ctl, int argc, char **argv)
         else
             printf("lease %016llx expired or revoked.\n", (unsigned long long)id);
         json_decref(answer);
-        fflush(stdout);
+        print_flush();
         if (once || ttl <= 0)
             return 0;
         struct timespec pause = {.tv_sec = ttl / 3, .tv_nsec = ttl % 3 * 333000000};

@@ -1,5 +1,5 @@
 /* trinectl - table of contents: options, the list of commands, and the way to each. */
-#include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +27,8 @@ static const struct command_def commands[] = {
     {"endpoint health", "", "whether the node serves", health_run},
     {"endpoint hashkv", "[--rev N]", "checksum of the history", hashkv_run},
     {"member list", "", "the members of the cluster", member_list_run},
+    {"alarm list", "", "alarms that are raised", alarm_list_run},
+    {"alarm disarm", "", "take all alarms back", alarm_disarm_run},
 };
 
 static void help(FILE *to)
@@ -143,6 +145,7 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.timeout_ms = 5000};
+    signal(SIGPIPE, SIG_DFL); /* "trinectl watch x | head -1" ends when head does, whatever was inherited */
     argc = take_globals(&ctl, argc, argv);
     if (argc < 2) {
         help(stderr);
@@ -153,7 +156,9 @@ int main(int argc, char **argv)
         int words = sscanf(commands[i].words, "%31s %31s", first, second);
         if (strcmp(argv[1], first) != 0 || (words == 2 && (argc < 3 || strcmp(argv[2], second) != 0)))
             continue;
-        return commands[i].run(&ctl, argc - words, argv + words);
+        int code = commands[i].run(&ctl, argc - words, argv + words);
+        print_flush();
+        return code;
     }
     fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
     return EXIT_USAGE;

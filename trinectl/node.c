@@ -1,4 +1,4 @@
-/* node - endpoint status, health and hashkv; defrag; member list. */
+/* node - endpoint status, health and hashkv; defrag; member list; alarms. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +67,8 @@ int health_run(struct ctl *ctl, int argc, char **argv)
     struct timespec from, to;
     struct buf why = BUF_INIT;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    json_t *a = door_try(ctl, "range", json_pack("{s:s}", "key", "health"), &why);
+    int64_t status = 0;
+    json_t *a = door_try(ctl, "range", json_pack("{s:s}", "key", "health"), &why, &status);
     clock_gettime(CLOCK_MONOTONIC, &to);
     double ms = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
     buf_add_byte(&why, 0);
@@ -106,7 +107,7 @@ int hashkv_run(struct ctl *ctl, int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c != 'r')
             usage_of("endpoint hashkv");
-        rev = atoll(optarg);
+        rev = number_of("--rev", optarg, 10);
     }
     if (argc != optind)
         usage_of("endpoint hashkv");
@@ -180,5 +181,43 @@ int member_list_run(struct ctl *ctl, int argc, char **argv)
     if (t)
         table_print(t);
     json_decref(a);
+    return 0;
+}
+
+static int print_alarms(struct ctl *ctl, json_t *answer)
+{
+    json_t *alarm;
+    size_t i;
+    if (ctl->output == OUTPUT_JSON)
+        print_json(answer);
+    else
+        json_array_foreach(json_object_get(answer, "alarms"), i, alarm)
+            printf("memberID:%llu alarm:%s\n", unsigned_in(alarm, "memberID"), json_string_value(json_object_get(alarm, "alarm")));
+    json_decref(answer);
+    return 0;
+}
+
+int alarm_list_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("alarm list");
+    return print_alarms(ctl, door_call(ctl, "alarm", json_object()));
+}
+
+/* All that are raised, one by one, as etcd's client does it. */
+int alarm_disarm_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("alarm disarm");
+    json_t *raised = door_call(ctl, "alarm", json_object()), *alarm;
+    size_t i;
+    json_array_foreach(json_object_get(raised, "alarms"), i, alarm) {
+        json_t *request = json_pack("{s:s, s:I}", "action", "DEACTIVATE", "memberID", (json_int_t)json_number(alarm, "memberID"));
+        json_object_set(request, "alarm", json_object_get(alarm, "alarm"));
+        print_alarms(ctl, door_call(ctl, "alarm", request));
+    }
+    json_decref(raised);
     return 0;
 }
