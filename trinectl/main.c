@@ -144,7 +144,7 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct ctl ctl = {.timeout_ms = 5000};
+    static struct ctl ctl = {.timeout_ms = 5000}; /* lives as long as the process, and so do its strings */
     signal(SIGPIPE, SIG_DFL); /* "trinectl watch x | head -1" ends when head does, whatever was inherited */
     argc = take_globals(&ctl, argc, argv);
     if (argc < 2) {

@@ -127,10 +127,10 @@ void print_flush(void)
 
 void print_bytes(struct ctl *ctl, struct slice s)
 {
-    if (!ctl->hex) {
+    if (!ctl->hex && s.len)
         fwrite(s.data, 1, s.len, stdout);
+    if (!ctl->hex)
         return;
-    }
     for (size_t i = 0; i < s.len; i++)
         printf("\\x%02x", s.data[i]);
 }
