@@ -5,7 +5,8 @@
  * only bytes change their dress here. `history` is ours: {key, range_end, start_revision, prev_kv} -> {header, next,
  * compact_revision, events}. gatewayd.8 is the reference for clients.
  *
- * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version, lease}: the topic of
+ * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version, lease} (value_size
+ * instead of a large value): the topic of
  * nng's PUB is what a message begins with, so that a subscription to "/config/" is a watch of that prefix.
  *
  * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a finished
@@ -42,6 +43,8 @@
 #define NATIVE_ANSWERS_BYTES_MAX (256 * MIB)
 /* Events waiting for one subscriber before nng drops its next ones (it then fetches them by revision). */
 #define NATIVE_PUB_QUEUE 1024
+/* nng bounds that queue by messages only; so a larger value is not published, only its size, and a larger key not at all. */
+#define NATIVE_PUB_BYTES_MAX (64 * KIB)
 
 struct native_call {
     struct native_door *door;
@@ -371,7 +374,7 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     struct buf *b = &d->scratch;
     struct api_key_value kv;
     nng_msg *msg;
-    if (api_decode_key_value(m->kv, &kv) != 0)
+    if (m->key.len > NATIVE_PUB_BYTES_MAX || api_decode_key_value(m->kv, &kv) != 0)
         return;
     buf_reset(b);
     buf_add_slice(b, m->key);
@@ -384,8 +387,13 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     pack_cstr(b, "key");
     pack_bin(b, m->key);
     if (!m->type) {
-        pack_cstr(b, "value");
-        pack_bin(b, kv.value);
+        if (kv.value.len > NATIVE_PUB_BYTES_MAX) {
+            pack_cstr(b, "value_size");
+            pack_u64(b, kv.value.len);
+        } else {
+            pack_cstr(b, "value");
+            pack_bin(b, kv.value);
+        }
         pack_cstr(b, "create_revision");
         pack_i64(b, kv.create_revision);
         pack_cstr(b, "version");

@@ -132,9 +132,10 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
     ctl->url = url ? url : xasprintf("ipc://%s/native.ipc", run_dir);
     if (events) {
         ctl->events_url = events;
-    } else if (url) { /* the sockets of one gateway stand beside each other */
+    } else if (url) { /* the sockets of one gateway stand beside each other: native.2.ipc, events.2.ipc */
         const char *slash = strrchr(url, '/');
-        ctl->events_url = xasprintf("%.*s/events.ipc", slash ? (int)(slash - url) : 0, url);
+        const char *rest = slash && strncmp(slash, "/native", 7) == 0 ? slash + 7 : ".ipc";
+        ctl->events_url = xasprintf("%.*s/events%s", slash ? (int)(slash - url) : 0, url, rest);
     } else {
         ctl->events_url = xasprintf("ipc://%s/events.ipc", run_dir);
     }

@@ -40,6 +40,9 @@ seen=$(cat "$tmp/events")
 has "the README's subscriber hears a put" "$seen" '^"config/a\\n.*type\\xa3PUT.*value\\xc4\\x03one'
 has "and a delete, with the revision" "$seen" '^"config/a\\n.*type\\xa6DELETE\\xa8revision'
 lacks "and nothing else" "$seen" 'other/b'
+head -c 70000 /dev/zero | tr '\0' v | tri put config/large >/dev/null
+wait_for 5 grep -q config/large "$tmp/events"
+has "a large value is told by its size" "$(tail -1 "$tmp/events")" '^"config/large\\n.*value_size\\xce\\x00\\x01\\x11p'
 kill $subscriber 2>/dev/null; wait $subscriber 2>/dev/null
 
 # --- requests that are wrong
