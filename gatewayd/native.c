@@ -1,16 +1,17 @@
 /* native - the nng door: requests in msgpack on a REP socket, live events on a PUB socket.
  *
- * A request is a map: "op" and the fields of the API's request message under their proto names (native_op.h). The answer is the
- * response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as gRPC's (kv.c, lease.c, pending.h);
- * only bytes change their dress here. `history` is ours: {key, range_end, start_revision, prev_kv} -> {header, next,
- * compact_revision, events}. gatewayd.8 is the reference for clients.
+ * A request is a map: "op" and the fields of the API's request message under their proto names (native_op.h). The
+ * answer is the response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as
+ * gRPC's (kv.c, lease.c, pending.h); only bytes change their dress here. `history` is ours: {key, range_end,
+ * start_revision, prev_kv} -> {header, next, compact_revision, events}. gatewayd.8 is the reference for clients.
  *
- * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version, lease} (value_size
- * instead of a large value): the topic of
- * nng's PUB is what a message begins with, so that a subscription to "/config/" is a watch of that prefix.
+ * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version,
+ * lease} (value_size instead of a large value): the topic of nng's PUB is what a message begins with, so that a
+ * subscription to "/config/" is a watch of that prefix.
  *
- * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a finished
- * context to the inbox and wake the loop; everything else runs on the loop's thread. Contexts are never closed. */
+ * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a
+ * finished context to the inbox and wake the loop; everything else runs on the loop's thread. Contexts are never
+ * closed. */
 #include <pthread.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -37,24 +38,26 @@
 
 /* Native requests under way at once; further ones wait in nng, which then pushes back. */
 #define NATIVE_CONTEXTS 64
-/* An answer in parts is put together here, because a msgpack answer is one message; a larger one must be asked for with limits. */
+/* An answer in parts is put together here, because a msgpack answer is one message; a larger one must be asked for with
+ * limits. */
 #define NATIVE_ANSWER_BYTES_MAX (64 * MIB)
 /* The same of all contexts together; above it the next large answer is refused with "too many requests". */
 #define NATIVE_ANSWERS_BYTES_MAX (256 * MIB)
 /* Events waiting for one subscriber before nng drops its next ones (it then fetches them by revision). */
 #define NATIVE_PUB_QUEUE 1024
-/* nng bounds that queue by messages only; so a larger value is not published, only its size, and a larger key not at all. */
+/* nng bounds that queue by messages only; so a larger value is not published, only its size, and a larger key not at
+ * all. */
 #define NATIVE_PUB_BYTES_MAX (64 * KIB)
 
 struct native_call {
     struct native_door *door;
     nng_ctx ctx;
     nng_aio *aio;
-    bool sending;            /* the aio's present work is a send */
-    struct native_call *next; /* in the inbox */
+    bool sending;               /* the aio's present work is a send */
+    struct native_call *next;   /* in the inbox */
     const struct native_op *op; /* of the request under way */
     uint64_t req;
-    struct buf answer;       /* parts of a large answer; the events of a history */
+    struct buf answer; /* parts of a large answer; the events of a history */
     uint32_t events;
     struct history_reader reader;
 };
@@ -75,12 +78,12 @@ struct native_door {
     nng_socket rep, pub;
     struct native_call calls[NATIVE_CONTEXTS];
     pthread_mutex_t lock;
-    struct door_end ends[2];    /* of rep and pub */
+    struct door_end ends[2]; /* of rep and pub */
     struct deadline check;
-    struct native_call *inbox;  /* received, not yet taken by the loop; oldest first */
+    struct native_call *inbox; /* received, not yet taken by the loop; oldest first */
     struct native_call **inbox_end;
     struct loop_wake *wake;
-    struct pub_pipe *pipes;     /* of the PUB socket; under lock */
+    struct pub_pipe *pipes; /* of the PUB socket; under lock */
     size_t pipe_count, subscriber_count;
     struct buf scratch;
 };
@@ -225,7 +228,8 @@ static int native_history(struct native_call *c, struct slice body)
     else if (m->start_revision < 0)
         err = E_COMPACTED;
     else
-        feed_read(g->watch, &c->reader, m->start_revision, m->prev_kv, slice_of(m->key.data, m->key.len), slice_of(m->range_end.data, m->range_end.len));
+        feed_read(g->watch, &c->reader, m->start_revision, m->prev_kv, slice_of(m->key.data, m->key.len),
+                  slice_of(m->range_end.data, m->range_end.len));
     etcdserverpb__watch_create_request__free_unpacked(m, NULL);
     return err;
 }
@@ -261,21 +265,28 @@ static int native_dispatch(struct native_call *c, struct slice body)
 {
     struct gatewayd *g = c->door->g;
     enum command_kind kind = c->op->kind;
-    /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17). */
+    /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17).
+     */
     if (g->is_learner && c->op->way > NATIVE_STATUS)
         return E_NOT_SUPPORTED_FOR_LEARNER;
     switch (c->op->way) {
-    case NATIVE_KV: return kv_submit(g, kind, body, native_answer, c, &c->req);
-    case NATIVE_LEASE: return lease_submit(g, kind, body, native_answer, c, &c->req);
-    case NATIVE_STATUS: return pending_status(g, STATUS_API, native_answer, c, &c->req);
-    case NATIVE_QUERY: return pending_command(g, VIA_QUERY, kind, body, native_answer, c, &c->req);
-    case NATIVE_ALARM: return pending_command(g, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
+    case NATIVE_KV:
+        return kv_submit(g, kind, body, native_answer, c, &c->req);
+    case NATIVE_LEASE:
+        return lease_submit(g, kind, body, native_answer, c, &c->req);
+    case NATIVE_STATUS:
+        return pending_status(g, STATUS_API, native_answer, c, &c->req);
+    case NATIVE_QUERY:
+        return pending_command(g, VIA_QUERY, kind, body, native_answer, c, &c->req);
+    case NATIVE_ALARM:
+        return pending_command(g, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
     case NATIVE_MEMBERS:
         if (g->member_count == 0 || first_varint(body)) /* linearizable: true */
             return pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, native_members, c, &c->req);
         native_members(c, &(struct answer){.err = OK});
         return 0;
-    case NATIVE_HISTORY: return native_history(c, body);
+    case NATIVE_HISTORY:
+        return native_history(c, body);
     }
     return E_UNIMPLEMENTED;
 }
@@ -343,7 +354,8 @@ static void native_woken(void *arg)
     }
 }
 
-/* ADD_PRE comes first and REM_POST last, for whoever knocks; ADD_POST, between or behind them, only for who was let in. */
+/* ADD_PRE comes first and REM_POST last, for whoever knocks; ADD_POST, between or behind them, only for who was let in.
+ */
 static void native_pipe_cb(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct native_door *d = arg;
@@ -409,9 +421,10 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
 }
 
 /* --- the listeners ----------------------------------------------------------------------------
- * A client that leaves in the middle of nng's handshake ends a listener for good (proto/wire_end.c), and nng's error counters, by
- * which links notice it, also count clients that leave in order. So we knock at our own door, as a client that wants a protocol
- * nobody has: a living listener says its 8 bytes and hangs up, whatever else it has to do. Only on ipc, where it costs nothing. */
+ * A client that leaves in the middle of nng's handshake ends a listener for good (proto/wire_end.c), and nng's error
+ * counters, by which links notice it, also count clients that leave in order. So we knock at our own door, as a client
+ * that wants a protocol nobody has: a living listener says its 8 bytes and hangs up, whatever else it has to do. Only
+ * on ipc, where it costs nothing. */
 
 #define KNOCK_MS 1000
 

@@ -1,4 +1,5 @@
-/* door - the native door from the client's side: nng REQ and SUB sockets, msgpack maps (the only file here that knows nng). */
+/* door - the native door from the client's side: nng REQ and SUB sockets, msgpack maps (the only file here that knows
+ * nng). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,21 +27,31 @@ static void pack_json(struct buf *out, const json_t *v)
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         pack_map(out, (uint32_t)json_object_size(v));
-        json_object_foreach((json_t *)(uintptr_t)v, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)v, key, item)
+        {
             pack_cstr(out, key);
             pack_json(out, item);
         }
         break;
     case JSON_ARRAY:
         pack_array(out, (uint32_t)json_array_size(v));
-        json_array_foreach(v, i, item)
-            pack_json(out, item);
+        json_array_foreach(v, i, item) pack_json(out, item);
         break;
-    case JSON_STRING: pack_bin(out, slice_of(json_string_value(v), json_string_length(v))); break;
-    case JSON_INTEGER: pack_i64(out, json_integer_value(v)); break;
-    case JSON_TRUE: pack_bool(out, true); break;
-    case JSON_FALSE: pack_bool(out, false); break;
-    default: pack_nil(out); break;
+    case JSON_STRING:
+        pack_bin(out, slice_of(json_string_value(v), json_string_length(v)));
+        break;
+    case JSON_INTEGER:
+        pack_i64(out, json_integer_value(v));
+        break;
+    case JSON_TRUE:
+        pack_bool(out, true);
+        break;
+    case JSON_FALSE:
+        pack_bool(out, false);
+        break;
+    default:
+        pack_nil(out);
+        break;
     }
 }
 
@@ -94,8 +105,10 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
     if (depth > ANSWER_DEPTH_MAX)
         return E_TOO_BIG;
     switch (unpack_peek(*in)) {
-    case PACK_MAP: return unpack_object(in, depth, out);
-    case PACK_ARRAY: return unpack_list(in, depth, out);
+    case PACK_MAP:
+        return unpack_object(in, depth, out);
+    case PACK_ARRAY:
+        return unpack_list(in, depth, out);
     case PACK_BYTES:
         if ((err = unpack_bytes(in, SIZE_MAX, &bytes)) == 0)
             *out = json_stringn_nocheck((const char *)bytes.data, bytes.len);
@@ -104,7 +117,9 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
         if ((err = unpack_bool(in, &truth)) == 0)
             *out = json_boolean(truth);
         return err;
-    case PACK_NIL: *out = json_null(); return unpack_skip(in);
+    case PACK_NIL:
+        *out = json_null();
+        return unpack_skip(in);
     case PACK_INT: {
         struct slice again = *in;
         if (unpack_i64(in, &number) == 0) {
@@ -116,7 +131,8 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
             *out = json_integer((int64_t)big);
         return err;
     }
-    default: return E_MALFORMED;
+    default:
+        return E_MALFORMED;
     }
 }
 
@@ -130,7 +146,8 @@ _Noreturn static void unreachable(const struct ctl *ctl, const char *url, int rv
  * because of that: then there is no second connection, and the answer stays out. */
 static bool may_repeat(const char *op)
 {
-    static const char *const names[] = {"put", "delete_range", "txn", "compact", "lease_grant", "lease_revoke", "alarm"};
+    static const char *const names[] = {"put",         "delete_range", "txn",  "compact",
+                                        "lease_grant", "lease_revoke", "alarm"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(op, names[i]) == 0)
             return false;
@@ -222,15 +239,18 @@ static json_t *parse_event(const uint8_t *data, size_t size)
     return NULL;
 }
 
-void door_subscribe(struct ctl *ctl, struct slice topic, void (*ready)(void *arg), bool (*cb)(void *arg, json_t *event), void *arg)
+void door_subscribe(struct ctl *ctl, struct slice topic, void (*ready)(void *arg), bool (*cb)(void *arg, json_t *event),
+                    void *arg)
 {
     nng_socket socket;
     int rv;
-    if ((rv = nng_sub0_open(&socket)) != 0 || (rv = nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, topic.data, topic.len)) != 0 ||
+    if ((rv = nng_sub0_open(&socket)) != 0 ||
+        (rv = nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, topic.data, topic.len)) != 0 ||
         (rv = nng_socket_set_int(socket, NNG_OPT_RECVBUF, SUBSCRIBER_QUEUE)) != 0 ||
         (rv = nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, TICK_MS)) != 0 ||
         (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, RECONNECT_MS)) != 0 ||
-        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, RECONNECT_MS)) != 0 || (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, RECONNECT_MS)) != 0 ||
+        (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
         unreachable(ctl, ctl->events_url, rv);
     ready(arg);
     for (bool more = true; more;) {

@@ -9,12 +9,16 @@
 #include "trinectl/trinectl.h"
 
 static const struct command_def commands[] = {
-    {"get", "KEY [RANGE_END] [--prefix] [--from-key] [--limit N] [--rev N] [--keys-only] [--count-only] [--print-value-only] [--order "
-            "ASCEND|DESCEND] [--sort-by KEY|VERSION|CREATE|MODIFY|VALUE] [--consistency l|s]",
+    {"get",
+     "KEY [RANGE_END] [--prefix] [--from-key] [--limit N] [--rev N] [--keys-only] [--count-only] [--print-value-only] "
+     "[--order "
+     "ASCEND|DESCEND] [--sort-by KEY|VERSION|CREATE|MODIFY|VALUE] [--consistency l|s]",
      "print keys and values", get_run},
-    {"put", "KEY [VALUE] [--lease ID] [--prev-kv] [--ignore-value] [--ignore-lease]", "write a key (value from stdin if absent)", put_run},
+    {"put", "KEY [VALUE] [--lease ID] [--prev-kv] [--ignore-value] [--ignore-lease]",
+     "write a key (value from stdin if absent)", put_run},
     {"del", "KEY [RANGE_END] [--prefix] [--from-key] [--prev-kv]", "delete keys", del_run},
-    {"txn", "", "a transaction from stdin: compares, then success, then failure operations, ended by blank lines", txn_run},
+    {"txn", "", "a transaction from stdin: compares, then success, then failure operations, ended by blank lines",
+     txn_run},
     {"watch", "KEY [RANGE_END] [--prefix] [--rev N] [--prev-kv] [--count N]", "print events as they happen", watch_run},
     {"compaction", "REVISION [--physical]", "discard history up to a revision", compaction_run},
     {"lease grant", "TTL", "create a lease of TTL seconds", lease_grant_run},
@@ -33,15 +37,16 @@ static const struct command_def commands[] = {
 
 static void help(FILE *to)
 {
-    fprintf(to, "trinectl %s - the operator's tool of Trine\n\n"
-                "usage: trinectl [options] COMMAND ...\n\n"
-                "  --url URL          native socket of a gateway (default ipc://RUN-DIR/native.ipc)\n"
-                "  --events-url URL   its socket of live events (default ipc://RUN-DIR/events.ipc)\n"
-                "  --run-dir DIR      where the sockets are (default $TRINE_RUN_DIR or /run/trine)\n"
-                "  -w, --write-out F  simple, json or table\n"
-                "  --hex              print byte strings as \\x..\n"
-                "  --command-timeout D  how long to wait for an answer (default 5s)\n"
-                "  -V, --version      print the version\n\n",
+    fprintf(to,
+            "trinectl %s - the operator's tool of Trine\n\n"
+            "usage: trinectl [options] COMMAND ...\n\n"
+            "  --url URL          native socket of a gateway (default ipc://RUN-DIR/native.ipc)\n"
+            "  --events-url URL   its socket of live events (default ipc://RUN-DIR/events.ipc)\n"
+            "  --run-dir DIR      where the sockets are (default $TRINE_RUN_DIR or /run/trine)\n"
+            "  -w, --write-out F  simple, json or table\n"
+            "  --hex              print byte strings as \\x..\n"
+            "  --command-timeout D  how long to wait for an answer (default 5s)\n"
+            "  -V, --version      print the version\n\n",
             TRINE_VERSION);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(to, "  %-18s %s\n", commands[i].words, commands[i].help);
@@ -80,7 +85,8 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
                 argv[left++] = argv[i++];
             break;
         }
-        static const char *const takes[] = {"--url", "--events-url", "--run-dir", "--write-out", "-w", "--command-timeout"};
+        static const char *const takes[] = {"--url",       "--events-url", "--run-dir",
+                                            "--write-out", "-w",           "--command-timeout"};
         size_t which = ARRAY_LEN(takes);
         for (size_t t = 0; t < ARRAY_LEN(takes); t++) {
             size_t n = strlen(takes[t]);
@@ -101,11 +107,19 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
         }
         uint64_t ms;
         switch (which) {
-        case 0: url = value; break;
-        case 1: events = value; break;
-        case 2: run_dir = value; break;
+        case 0:
+            url = value;
+            break;
+        case 1:
+            events = value;
+            break;
+        case 2:
+            run_dir = value;
+            break;
         case 3:
-        case 4: ctl->output = output_of(value); break;
+        case 4:
+            ctl->output = output_of(value);
+            break;
         case 5:
             if (conf_parse_duration(value, &ms) != 0 || ms == 0 || ms > 86400000) {
                 fprintf(stderr, "trinectl: --command-timeout %s: is not a duration like 5s\n", value);
@@ -161,6 +175,7 @@ int main(int argc, char **argv)
         print_flush();
         return code;
     }
-    fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+    fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "",
+            argc > 2 ? argv[2] : "");
     return EXIT_USAGE;
 }

@@ -14,7 +14,8 @@ static unsigned long long unsigned_in(const json_t *answer, const char *key)
 
 static char *size_text(int64_t bytes)
 {
-    return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20)) : xasprintf("%.1f kB", (double)bytes / 1024);
+    return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20))
+                            : xasprintf("%.1f kB", (double)bytes / 1024);
 }
 
 int status_run(struct ctl *ctl, int argc, char **argv)
@@ -27,7 +28,8 @@ int status_run(struct ctl *ctl, int argc, char **argv)
     char *id = xasprintf("%llx", unsigned_in(header, "member_id")), *size = size_text(json_number(a, "dbSize"));
     char *used = size_text(json_number(a, "dbSizeInUse")), *version = slice_dup_str(json_bytes(a, "version"));
     char *term = xasprintf("%llu", unsigned_in(a, "raftTerm")), *index = xasprintf("%llu", unsigned_in(a, "raftIndex"));
-    char *applied = xasprintf("%llu", unsigned_in(a, "raftAppliedIndex")), *rev = xasprintf("%lld", (long long)json_number(header, "revision"));
+    char *applied = xasprintf("%llu", unsigned_in(a, "raftAppliedIndex")),
+         *rev = xasprintf("%lld", (long long)json_number(header, "revision"));
     const char *leader = json_number(a, "leader") == json_number(header, "member_id") ? "true" : "false";
     const char *learner = json_is_true(json_object_get(a, "isLearner")) ? "true" : "false";
     struct buf errors = BUF_INIT;
@@ -36,12 +38,15 @@ int status_run(struct ctl *ctl, int argc, char **argv)
     json_array_foreach(json_object_get(a, "errors"), i, error)
         buf_printf(&errors, "%s%s", i ? ", " : "", json_string_value(error));
     buf_add_byte(&errors, 0);
-    const char *const cells[] = {ctl->url, id, version, size, used, leader, learner, term, index, applied, rev, (const char *)errors.data};
+    const char *const cells[] = {ctl->url, id,   version, size,    used, leader,
+                                 learner,  term, index,   applied, rev,  (const char *)errors.data};
     if (ctl->output == OUTPUT_JSON) {
         print_json(a);
     } else if (ctl->output == OUTPUT_TABLE) {
-        static const char *const columns[] = {"ENDPOINT", "ID", "VERSION", "DB SIZE", "IN USE", "IS LEADER", "IS LEARNER", "RAFT TERM", "RAFT INDEX",
-                                              "RAFT APPLIED INDEX", "REVISION", "ERRORS"};
+        static const char *const columns[] = {
+            "ENDPOINT",  "ID",         "VERSION",   "DB SIZE",    "IN USE",
+            "IS LEADER", "IS LEARNER", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX",
+            "REVISION",  "ERRORS"};
         struct print_table *t = table_new(columns, ARRAY_LEN(columns));
         table_row(t, cells);
         table_print(t);
@@ -147,8 +152,7 @@ static char *joined(const json_t *list)
     struct buf b = BUF_INIT;
     json_t *item;
     size_t i;
-    json_array_foreach(list, i, item)
-        buf_printf(&b, "%s%s", i ? "," : "", json_string_value(item));
+    json_array_foreach(list, i, item) buf_printf(&b, "%s%s", i ? "," : "", json_string_value(item));
     buf_add_byte(&b, 0);
     return (char *)b.data;
 }
@@ -164,7 +168,8 @@ int member_list_run(struct ctl *ctl, int argc, char **argv)
     size_t i;
     if (ctl->output == OUTPUT_JSON)
         print_json(a);
-    json_array_foreach(json_object_get(a, "members"), i, m) {
+    json_array_foreach(json_object_get(a, "members"), i, m)
+    {
         char id[24], *name = slice_dup_str(json_bytes(m, "name"));
         char *peers = joined(json_object_get(m, "peerURLs")), *clients = joined(json_object_get(m, "clientURLs"));
         const char *learner = json_is_true(json_object_get(m, "isLearner")) ? "true" : "false";
@@ -192,7 +197,8 @@ static int print_alarms(struct ctl *ctl, json_t *answer)
         print_json(answer);
     else
         json_array_foreach(json_object_get(answer, "alarms"), i, alarm)
-            printf("memberID:%llu alarm:%s\n", unsigned_in(alarm, "memberID"), json_string_value(json_object_get(alarm, "alarm")));
+            printf("memberID:%llu alarm:%s\n", unsigned_in(alarm, "memberID"),
+                   json_string_value(json_object_get(alarm, "alarm")));
     json_decref(answer);
     return 0;
 }
@@ -213,8 +219,10 @@ int alarm_disarm_run(struct ctl *ctl, int argc, char **argv)
         usage_of("alarm disarm");
     json_t *raised = door_call(ctl, "alarm", json_object()), *alarm;
     size_t i;
-    json_array_foreach(json_object_get(raised, "alarms"), i, alarm) {
-        json_t *request = json_pack("{s:s, s:I}", "action", "DEACTIVATE", "memberID", (json_int_t)json_number(alarm, "memberID"));
+    json_array_foreach(json_object_get(raised, "alarms"), i, alarm)
+    {
+        json_t *request =
+            json_pack("{s:s, s:I}", "action", "DEACTIVATE", "memberID", (json_int_t)json_number(alarm, "memberID"));
         json_object_set(request, "alarm", json_object_get(alarm, "alarm"));
         print_alarms(ctl, door_call(ctl, "alarm", request));
     }

@@ -26,7 +26,8 @@ static char *base64(struct slice s)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = xmalloc((s.len + 2) / 3 * 4 + 1), *p = out;
     for (size_t i = 0; i < s.len; i += 3) {
-        uint32_t v = (uint32_t)s.data[i] << 16 | (i + 1 < s.len ? (uint32_t)s.data[i + 1] << 8 : 0) | (i + 2 < s.len ? s.data[i + 2] : 0);
+        uint32_t v = (uint32_t)s.data[i] << 16 | (i + 1 < s.len ? (uint32_t)s.data[i + 1] << 8 : 0) |
+                     (i + 2 < s.len ? s.data[i + 2] : 0);
         *p++ = digits[v >> 18];
         *p++ = digits[v >> 12 & 63];
         *p++ = i + 1 < s.len ? digits[v >> 6 & 63] : '=';
@@ -84,7 +85,8 @@ static void dump(const json_t *v, const char *name)
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         putchar('{');
-        json_object_foreach((json_t *)(uintptr_t)v, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)v, key, item)
+        {
             printf("%s\"%s\":", comma, key);
             dump(item, key);
             comma = ",";
@@ -93,21 +95,26 @@ static void dump(const json_t *v, const char *name)
         break;
     case JSON_ARRAY:
         putchar('[');
-        json_array_foreach(v, i, item) {
+        json_array_foreach(v, i, item)
+        {
             fputs(comma, stdout);
             dump(item, name);
             comma = ",";
         }
         putchar(']');
         break;
-    case JSON_STRING: dump_string(name, slice_of(json_string_value(v), json_string_length(v))); break;
+    case JSON_STRING:
+        dump_string(name, slice_of(json_string_value(v), json_string_length(v)));
+        break;
     case JSON_INTEGER:
         if (is_unsigned_field(name))
             printf("%llu", (unsigned long long)json_integer_value(v));
         else
             printf("%lld", (long long)json_integer_value(v));
         break;
-    default: fputs(json_is_true(v) ? "true" : json_is_false(v) ? "false" : "null", stdout); break;
+    default:
+        fputs(json_is_true(v) ? "true" : json_is_false(v) ? "false" : "null", stdout);
+        break;
     }
 }
 

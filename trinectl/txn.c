@@ -2,11 +2,9 @@
  *
  *     mod("key") > "3"          compares, one a line: ver|version c|create m|mod val|value lease, and = != < >
  *                               (a blank line)
- *     put key "a value"         what to do if all hold: get and del with --prefix, --from-key or a range end, put with --lease=ID;
- *                               del and put with --prev-kv
- *                               (a blank line)
- *     get key                   what to do otherwise
- *                               (a blank line or the end) */
+ *     put key "a value"         what to do if all hold: get and del with --prefix, --from-key or a range end, put with
+ * --lease=ID; del and put with --prev-kv (a blank line) get key                   what to do otherwise (a blank line or
+ * the end) */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,16 +46,20 @@ static char unescape(const char **p)
 {
     char c = *(*p)++, digits[3] = "";
     switch (c) {
-    case 'n': return '\n';
-    case 't': return '\t';
-    case 'r': return '\r';
+    case 'n':
+        return '\n';
+    case 't':
+        return '\t';
+    case 'r':
+        return '\r';
     case 'x':
         if (!isxdigit((unsigned char)(*p)[0]) || !isxdigit((unsigned char)(*p)[1]))
             return c;
         memcpy(digits, *p, 2);
         *p += 2;
         return (char)strtoul(digits, NULL, 16);
-    default: return c;
+    default:
+        return c;
     }
 }
 
@@ -87,7 +89,7 @@ static bool take_word(const char *line, const char **p, struct buf *out)
         return true;
     }
     while (**p && !isspace((unsigned char)**p))
-        buf_add_byte(out, (uint8_t)*(*p)++);
+        buf_add_byte(out, (uint8_t) * (*p)++);
     return true;
 }
 
@@ -99,9 +101,11 @@ struct target {
 
 static const struct target *target_of(const char *line, struct slice word)
 {
-    static const struct target targets[] = {{"ver", "VERSION", "version"}, {"version", "VERSION", "version"}, {"c", "CREATE", "create_revision"},
-        {"create", "CREATE", "create_revision"}, {"m", "MOD", "mod_revision"}, {"mod", "MOD", "mod_revision"}, {"val", "VALUE", "value"},
-        {"value", "VALUE", "value"}, {"lease", "LEASE", "lease"}};
+    static const struct target targets[] = {{"ver", "VERSION", "version"},      {"version", "VERSION", "version"},
+                                            {"c", "CREATE", "create_revision"}, {"create", "CREATE", "create_revision"},
+                                            {"m", "MOD", "mod_revision"},       {"mod", "MOD", "mod_revision"},
+                                            {"val", "VALUE", "value"},          {"value", "VALUE", "value"},
+                                            {"lease", "LEASE", "lease"}};
     for (size_t i = 0; i < ARRAY_LEN(targets); i++)
         if (slice_eq(slice_str(targets[i].word), word))
             return &targets[i];
@@ -159,8 +163,8 @@ static json_t *parse_compare(const char *line)
     skip_blanks(&p);
     if (*p != '"' || !take_quoted(&p, &operand) || *p)
         bad_line(line, shape);
-    json_t *c = json_pack("{s:o, s:s, s:s, s:o}", "key", bytes_json(buf_slice(&key)), "target", t->target, "result", result, t->operand,
-        operand_of(line, t, &operand));
+    json_t *c = json_pack("{s:o, s:s, s:s, s:o}", "key", bytes_json(buf_slice(&key)), "target", t->target, "result",
+                          result, t->operand, operand_of(line, t, &operand));
     buf_fini(&key);
     buf_fini(&operand);
     return c;
@@ -225,8 +229,10 @@ static json_t *parse_op(const char *line)
     if (!put && !get && !slice_eq(buf_slice(&verb), SLICE_LIT("del")))
         bad_line(line, "not get, put or del");
     read_words(line, p, &w);
-    if (put ? w.count != 2 || w.prefix || w.from_key : w.count < 1 || w.count > 2 || (w.count == 2) + w.prefix + w.from_key > 1 || w.lease)
-        bad_line(line, put ? "put takes a key and a value" : "get and del take a key, and a range end or --prefix or --from-key");
+    if (put ? w.count != 2 || w.prefix || w.from_key
+            : w.count < 1 || w.count > 2 || (w.count == 2) + w.prefix + w.from_key > 1 || w.lease)
+        bad_line(line, put ? "put takes a key and a value"
+                           : "get and del take a key, and a range end or --prefix or --from-key");
 
     struct slice key = buf_slice(&w.places[0]);
     json_t *op = json_pack("{s:o, s:b}", "key", bytes_json(key), "prev_kv", w.prev_kv);
@@ -259,12 +265,10 @@ static void print_response(struct ctl *ctl, const json_t *response)
             print_kv(ctl, json_object_get(r, "prev_kv"), true, true);
     } else if ((r = json_object_get(response, "response_delete_range"))) {
         printf("\n%lld\n", (long long)json_number(r, "deleted"));
-        json_array_foreach(json_object_get(r, "prev_kvs"), i, kv)
-            print_kv(ctl, kv, true, true);
+        json_array_foreach(json_object_get(r, "prev_kvs"), i, kv) print_kv(ctl, kv, true, true);
     } else if ((r = json_object_get(response, "response_range"))) {
         putchar('\n');
-        json_array_foreach(json_object_get(r, "kvs"), i, kv)
-            print_kv(ctl, kv, true, true);
+        json_array_foreach(json_object_get(r, "kvs"), i, kv) print_kv(ctl, kv, true, true);
     }
 }
 
@@ -282,13 +286,13 @@ int txn_run(struct ctl *ctl, int argc, char **argv)
         json_array_append_new(success, parse_op(line));
     while (next_line(&line))
         json_array_append_new(failure, parse_op(line));
-    json_t *answer = door_call(ctl, "txn", json_pack("{s:o, s:o, s:o}", "compare", compares, "success", success, "failure", failure));
+    json_t *answer = door_call(
+        ctl, "txn", json_pack("{s:o, s:o, s:o}", "compare", compares, "success", success, "failure", failure));
     if (ctl->output == OUTPUT_JSON) {
         print_json(answer);
     } else {
         printf("%s\n", json_is_true(json_object_get(answer, "succeeded")) ? "SUCCESS" : "FAILURE");
-        json_array_foreach(json_object_get(answer, "responses"), i, response)
-            print_response(ctl, response);
+        json_array_foreach(json_object_get(answer, "responses"), i, response) print_response(ctl, response);
     }
     json_decref(answer);
     return 0;

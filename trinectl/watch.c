@@ -1,6 +1,6 @@
-/* watch - events as they happen. The PUB socket tells that something happened; what happened is fetched by the `history` operation,
- * from the revision after the last one printed; every second it is asked for anyway. So nothing is missed, doubled or out of order,
- * whatever the socket drops and whichever daemon restarts. */
+/* watch - events as they happen. The PUB socket tells that something happened; what happened is fetched by the
+ * `history` operation, from the revision after the last one printed; every second it is asked for anyway. So nothing is
+ * missed, doubled or out of order, whatever the socket drops and whichever daemon restarts. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +16,8 @@ struct watcher {
     struct slice key;
     json_t *range_end; /* NULL: the key alone */
     bool prev_kv;
-    int64_t next;      /* first revision not yet printed; 0: from now on */
-    int64_t left;      /* events still to print; < 0: no limit */
+    int64_t next; /* first revision not yet printed; 0: from now on */
+    int64_t left; /* events still to print; < 0: no limit */
 };
 
 static void print_event(struct watcher *w, const json_t *event)
@@ -39,7 +39,8 @@ static void print_event(struct watcher *w, const json_t *event)
 static json_t *ask(struct watcher *w)
 {
     for (;;) {
-        json_t *request = json_pack("{s:o, s:I, s:b}", "key", bytes_json(w->key), "start_revision", (json_int_t)w->next, "prev_kv", w->prev_kv);
+        json_t *request = json_pack("{s:o, s:I, s:b}", "key", bytes_json(w->key), "start_revision", (json_int_t)w->next,
+                                    "prev_kv", w->prev_kv);
         struct buf why = BUF_INIT;
         int64_t code = 0;
         if (w->range_end)
@@ -65,11 +66,12 @@ static void fetch(struct watcher *w)
         size_t i;
         if (json_number(answer, "compact_revision") > 0) {
             print_flush();
-            fprintf(stderr, "Error: revision %lld is compacted; the first that can be watched is %lld\n", (long long)w->next,
-                    (long long)json_number(answer, "compact_revision"));
+            fprintf(stderr, "Error: revision %lld is compacted; the first that can be watched is %lld\n",
+                    (long long)w->next, (long long)json_number(answer, "compact_revision"));
             exit(EXIT_REFUSED);
         }
-        json_array_foreach(json_object_get(answer, "events"), i, event) {
+        json_array_foreach(json_object_get(answer, "events"), i, event)
+        {
             if (w->left == 0)
                 break;
             print_event(w, event);
@@ -98,19 +100,27 @@ static bool watch_event(void *arg, json_t *event)
 int watch_run(struct ctl *ctl, int argc, char **argv)
 {
     enum { PREFIX = 256, REV, PREV_KV, COUNT };
-    static const struct option options[] = {{"prefix", 0, 0, PREFIX}, {"rev", 1, 0, REV}, {"prev-kv", 0, 0, PREV_KV}, {"count", 1, 0, COUNT}, {0, 0, 0, 0}};
+    static const struct option options[] = {
+        {"prefix", 0, 0, PREFIX}, {"rev", 1, 0, REV}, {"prev-kv", 0, 0, PREV_KV}, {"count", 1, 0, COUNT}, {0, 0, 0, 0}};
     struct watcher w = {.ctl = ctl, .left = -1};
     bool prefix = false, counted = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case PREFIX: prefix = true; break;
-        case REV: w.next = number_of("--rev", optarg, 10); break;
-        case PREV_KV: w.prev_kv = true; break;
+        case PREFIX:
+            prefix = true;
+            break;
+        case REV:
+            w.next = number_of("--rev", optarg, 10);
+            break;
+        case PREV_KV:
+            w.prev_kv = true;
+            break;
         case COUNT:
             counted = true;
             w.left = number_of("--count", optarg, 10);
             break;
-        default: usage_of("watch");
+        default:
+            usage_of("watch");
         }
     }
     argc -= optind;

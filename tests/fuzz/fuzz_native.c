@@ -1,5 +1,6 @@
-/* fuzz_native - what comes in at the native door: a request in msgpack, or (first byte odd) the protobuf of an answer that becomes a map.
- * What is taken is a message for protobuf's generated code too, and as a map and back it is the same message. */
+/* fuzz_native - what comes in at the native door: a request in msgpack, or (first byte odd) the protobuf of an answer
+ * that becomes a map. What is taken is a message for protobuf's generated code too, and as a map and back it is the
+ * same message. */
 #include <stdlib.h>
 
 #include "common/err.h"

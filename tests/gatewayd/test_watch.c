@@ -1,12 +1,14 @@
-/* watch, watch_feed - watchers between a fake client and a fake stored (watch_rig.h): the guarantees of spec/semantics.md §10 one by
- * one, and then all together under a random schedule of writes, restarts, compactions, slow clients and cancellations. */
+/* watch, watch_feed - watchers between a fake client and a fake stored (watch_rig.h): the guarantees of
+ * spec/semantics.md §10 one by one, and then all together under a random schedule of writes, restarts, compactions,
+ * slow clients and cancellations. */
 #include "tests/gatewayd/watch_rig.h"
 
 /* The two files under test, with the rig's out_* and call_* in place of the library's. */
 #include "gatewayd/watch.c"
 #include "gatewayd/watch_feed.c"
 
-/* --- one by one --------------------------------------------------------------------------------------------------------- */
+/* --- one by one
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void expect_created(struct call *c, int64_t id)
 {
@@ -28,7 +30,8 @@ static void expect_events(struct call *c, int64_t id, const int64_t *revs, size_
     if (count)
         cr_expect_geq(m->header->revision, revs[count - 1]);
 }
-#define EXPECT_EVENTS(c, id, ...) expect_events(c, id, (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+#define EXPECT_EVENTS(c, id, ...) \
+    expect_events(c, id, (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 Test(watch, a_watcher_is_told_that_it_exists_and_then_what_happens)
 {
@@ -322,8 +325,9 @@ Test(watch, refusals_carry_their_words_and_leave_the_stream_open)
     rig_watch(c, "a", "", -1);
     rig_watch(c, "a", "", 0);
     rig_settle();
-    static const char *const reasons[] = {"mvcc: duplicate watch ID provided on the WatchStream", "mvcc: watcher range is empty",
-        "mvcc: watcher range is empty", "etcdserver: mvcc: required revision has been compacted"};
+    static const char *const reasons[] = {"mvcc: duplicate watch ID provided on the WatchStream",
+                                          "mvcc: watcher range is empty", "mvcc: watcher range is empty",
+                                          "etcdserver: mvcc: required revision has been compacted"};
     expect_created(c, 9);
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
         const Etcdserverpb__WatchResponse *r = rig_next(c);
@@ -621,7 +625,8 @@ Test(watch, watchers_of_one_range_share_it_and_the_last_one_takes_it_away)
     rig_stop();
 }
 
-/* --- limits --------------------------------------------------------------------------------------------------------------- */
+/* --- limits
+ * --------------------------------------------------------------------------------------------------------------- */
 
 Test(watch, a_client_that_creates_and_does_not_read_is_not_listened_to)
 {
@@ -745,7 +750,8 @@ Test(watch, what_is_not_protobuf_ends_the_stream)
     rig_stop();
 }
 
-/* --- others who listen --------------------------------------------------------------------------------------------------- */
+/* --- others who listen
+ * --------------------------------------------------------------------------------------------------- */
 
 static struct {
     int err;
@@ -835,7 +841,8 @@ Test(watch, the_native_door_hears_everything_while_it_wants_to)
     rig_stop();
 }
 
-/* --- all together --------------------------------------------------------------------------------------------------------- */
+/* --- all together
+ * --------------------------------------------------------------------------------------------------------- */
 
 #define STREAMS 4
 #define KEYS 5
@@ -867,8 +874,9 @@ static void check_said(struct expected *all, const Etcdserverpb__WatchResponse *
             if (!w->created || w->gone)
                 continue;
             size_t at = next_match(w, w->next_event);
-            cr_assert(at == rig.event_count || rig.events[at].rev > m->header->revision, "progress %lld overtook revision %lld",
-                (long long)m->header->revision, (long long)rig.events[at].rev);
+            cr_assert(at == rig.event_count || rig.events[at].rev > m->header->revision,
+                      "progress %lld overtook revision %lld", (long long)m->header->revision,
+                      (long long)rig.events[at].rev);
         }
         return;
     }
@@ -892,15 +900,18 @@ static void check_said(struct expected *all, const Etcdserverpb__WatchResponse *
     for (size_t i = 0; i < m->n_events; i++) {
         size_t at = next_match(w, w->next_event);
         cr_assert_lt(at, rig.event_count, "an event that never was");
-        cr_assert_eq(m->events[i]->kv->mod_revision, rig.events[at].rev, "watcher %lld: revision %lld instead of %lld", (long long)m->watch_id,
-            (long long)m->events[i]->kv->mod_revision, (long long)rig.events[at].rev);
-        cr_assert_eq(slice_cmp(slice_of(m->events[i]->kv->key.data, m->events[i]->kv->key.len), slice_str(rig.events[at].key)), 0);
+        cr_assert_eq(m->events[i]->kv->mod_revision, rig.events[at].rev, "watcher %lld: revision %lld instead of %lld",
+                     (long long)m->watch_id, (long long)m->events[i]->kv->mod_revision, (long long)rig.events[at].rev);
+        cr_assert_eq(
+            slice_cmp(slice_of(m->events[i]->kv->key.data, m->events[i]->kv->key.len), slice_str(rig.events[at].key)),
+            0);
         w->next_event = at + 1;
         w->last_rev = rig.events[at].rev;
     }
     if (m->n_events) { /* whole revisions: what comes next is of a later one */
         size_t at = next_match(w, w->next_event);
-        cr_assert(at == rig.event_count || rig.events[at].rev > w->last_rev, "revision %lld was cut", (long long)w->last_rev);
+        cr_assert(at == rig.event_count || rig.events[at].rev > w->last_rev, "revision %lld was cut",
+                  (long long)w->last_rev);
         cr_assert_geq(m->header->revision, w->last_rev);
     }
 }
@@ -917,12 +928,14 @@ static void any_create(struct rand *r, struct call *c, struct expected *all, int
     const char *key = any_key(r), *end = ends[rand_below(r, ARRAY_LEN(ends))];
     if (*next_id == (int64_t)ARRAY_LEN(world[0]) || c->paused)
         return;
-    Etcdserverpb__WatchCreateRequest m = rig_range(key, end, rand_below(r, 2) ? 0 : 1 + (int64_t)rand_below(r, (uint64_t)rig.rev + 5));
+    Etcdserverpb__WatchCreateRequest m =
+        rig_range(key, end, rand_below(r, 2) ? 0 : 1 + (int64_t)rand_below(r, (uint64_t)rig.rev + 5));
     rig_create(c, &m);
     if (*end && strcmp(key, end) >= 0)
         return; /* refused: has no id */
     struct expected *w = &all[(*next_id)++];
-    *w = (struct expected){.asked = true, .range = range_of(0, slice_str(key), slice_str(end)), .start = m.start_revision};
+    *w = (struct expected){
+        .asked = true, .range = range_of(0, slice_str(key), slice_str(end)), .start = m.start_revision};
 }
 
 static void any_write(struct rand *r)
@@ -936,12 +949,16 @@ static void step(struct rand *r, struct call **calls, int64_t *next_ids)
 {
     size_t k = (size_t)rand_below(r, STREAMS);
     switch (rand_below(r, 16)) {
-    case 0: any_create(r, calls[k], world[k], &next_ids[k]); break;
+    case 0:
+        any_create(r, calls[k], world[k], &next_ids[k]);
+        break;
     case 1:
         if (next_ids[k])
             rig_cancel(calls[k], (int64_t)rand_below(r, (uint64_t)next_ids[k]));
         break;
-    case 2: rig_progress(calls[k]); break;
+    case 2:
+        rig_progress(calls[k]);
+        break;
     case 3:
         if (rand_below(r, 20) == 0 && rig.g.stored_up)
             rig_down();
@@ -956,13 +973,23 @@ static void step(struct rand *r, struct call **calls, int64_t *next_ids)
         break;
     case 5:
     case 6:
-    case 7: any_write(r); break;
-    case 8: rig_feed(); break;
-    case 9: rig_read(calls[k]); break;
+    case 7:
+        any_write(r);
+        break;
+    case 8:
+        rig_feed();
+        break;
+    case 9:
+        rig_read(calls[k]);
+        break;
     case 10:
     case 11:
-    case 12: rig_stored_step(); break;
-    default: rig_deliver(1 + (size_t)rand_below(r, 4)); break;
+    case 12:
+        rig_stored_step();
+        break;
+    default:
+        rig_deliver(1 + (size_t)rand_below(r, 4));
+        break;
     }
 }
 
@@ -1002,8 +1029,8 @@ static void one_world(struct rand *r)
             struct expected *w = &world[k][id];
             cr_assert(w->created, "stream %zu watcher %lld was never created", k, (long long)id);
             size_t at = next_match(w, w->next_event);
-            cr_assert(w->gone || at == rig.event_count, "stream %zu watcher %lld lacks revision %lld of %lld", k, (long long)id,
-                (long long)rig.events[at].rev, (long long)rig.rev);
+            cr_assert(w->gone || at == rig.event_count, "stream %zu watcher %lld lacks revision %lld of %lld", k,
+                      (long long)id, (long long)rig.events[at].rev, (long long)rig.rev);
             alive += !w->gone;
         }
         rig_close(calls[k]);

@@ -1,8 +1,8 @@
 /* watch_rig - watch.c and watch_feed.c between a fake client (call_*) and a fake stored (out_*), all in one thread.
  *
- * The stored of the rig keeps every event there ever was, answers WATCH and HISTORY as frames.h says, and has two queues, to and from the
- * gateway, which a test moves as slowly as it likes: that is where joins go wrong. A message of the fake client's queue counts as
- * 256 KiB, so that 17 of them make a slow client. Included by test_watch.c only. */
+ * The stored of the rig keeps every event there ever was, answers WATCH and HISTORY as frames.h says, and has two
+ * queues, to and from the gateway, which a test moves as slowly as it likes: that is where joins go wrong. A message of
+ * the fake client's queue counts as 256 KiB, so that 17 of them make a slow client. Included by test_watch.c only. */
 #ifndef TESTS_GATEWAYD_WATCH_RIG_H
 #define TESTS_GATEWAYD_WATCH_RIG_H
 
@@ -33,11 +33,26 @@ struct call {
     struct buf held;          /* requests that came while paused: length, bytes */
 };
 
-struct gatewayd *call_gateway(struct call *c) { return c->g; }
-void call_set_state(struct call *c, void *state) { c->state = state; }
-void *call_state(const struct call *c) { return c->state; }
-size_t call_queued_bytes(const struct call *c) { return c->unread * MESSAGE_COUNTS_AS; }
-bool call_is_over(const struct call *c) { return c->over; }
+struct gatewayd *call_gateway(struct call *c)
+{
+    return c->g;
+}
+void call_set_state(struct call *c, void *state)
+{
+    c->state = state;
+}
+void *call_state(const struct call *c)
+{
+    return c->state;
+}
+size_t call_queued_bytes(const struct call *c)
+{
+    return c->unread * MESSAGE_COUNTS_AS;
+}
+bool call_is_over(const struct call *c)
+{
+    return c->over;
+}
 
 void call_end(struct call *c, int err, const char *text)
 {
@@ -190,7 +205,7 @@ struct rig_frame {
     enum rig_kind kind;
     uint64_t token;
     int64_t rev, compact_rev, next, feed_rev; /* next: also `from` */
-    size_t event; /* position */
+    size_t event;                             /* position */
     bool last;
     struct rig_range range;
 };
@@ -209,7 +224,7 @@ static struct {
     int64_t rev, compact_rev, sent_rev;
     struct rig_range *ranges;
     size_t range_count, unwatches, watches, histories;
-    size_t history_revs; /* revisions per slice */
+    size_t history_revs;      /* revisions per slice */
     struct rig_queue in, out; /* seen from stored */
 } rig;
 
@@ -249,7 +264,8 @@ static struct rig_range range_of(uint64_t id, struct slice key, struct slice end
     return r;
 }
 
-void out_watch(struct gatewayd *g, uint64_t token, uint64_t range_id, bool want_prev, struct slice key, struct slice range_end)
+void out_watch(struct gatewayd *g, uint64_t token, uint64_t range_id, bool want_prev, struct slice key,
+               struct slice range_end)
 {
     UNUSED(want_prev);
     if (!g->stored_up)
@@ -272,7 +288,8 @@ void out_unwatch(struct gatewayd *g, uint64_t range_id)
     f->range.id = range_id;
 }
 
-void out_history(struct gatewayd *g, uint64_t token, int64_t from, bool want_prev, struct slice key, struct slice range_end)
+void out_history(struct gatewayd *g, uint64_t token, int64_t from, bool want_prev, struct slice key,
+                 struct slice range_end)
 {
     UNUSED(want_prev);
     if (!g->stored_up)
@@ -306,7 +323,10 @@ static void rig_add_event(int64_t rev, const char *key, uint64_t type, size_t va
     rig.rev = rev;
 }
 
-static void rig_put(const char *key) { rig_add_event(rig.rev + 1, key, 0, 0); }
+static void rig_put(const char *key)
+{
+    rig_add_event(rig.rev + 1, key, 0, 0);
+}
 
 /* stored brings the gateway up to its revision: whole revisions, `last` on the last one that matters. */
 static void rig_feed(void)
@@ -402,13 +422,28 @@ static void deliver(const struct rig_frame *f)
         }
     }
     switch (f->kind) {
-    case RIG_WATCHING: watch_on_watching(g, &(struct fr_watching){.token = f->token, .rev = f->rev, .compact_rev = f->compact_rev}); break;
-    case RIG_EVENT:
-        watch_on_event(g, &(struct fr_event){.rev = e->rev, .last = f->last, .type = e->type, .store_rev = e->rev, .key = slice_str(e->key), .kv = buf_slice(&kv)});
+    case RIG_WATCHING:
+        watch_on_watching(g, &(struct fr_watching){.token = f->token, .rev = f->rev, .compact_rev = f->compact_rev});
         break;
-    case RIG_PAST: watch_on_past(g, &(struct fr_past){.token = f->token, .rev = e->rev, .type = e->type, .key = slice_str(e->key), .kv = buf_slice(&kv)}); break;
+    case RIG_EVENT:
+        watch_on_event(g, &(struct fr_event){.rev = e->rev,
+                                             .last = f->last,
+                                             .type = e->type,
+                                             .store_rev = e->rev,
+                                             .key = slice_str(e->key),
+                                             .kv = buf_slice(&kv)});
+        break;
+    case RIG_PAST:
+        watch_on_past(
+            g, &(struct fr_past){
+                   .token = f->token, .rev = e->rev, .type = e->type, .key = slice_str(e->key), .kv = buf_slice(&kv)});
+        break;
     default:
-        watch_on_past_end(g, &(struct fr_past_end){.token = f->token, .next = f->next, .feed_rev = f->feed_rev, .compact_rev = f->compact_rev, .store_rev = f->rev});
+        watch_on_past_end(g, &(struct fr_past_end){.token = f->token,
+                                                   .next = f->next,
+                                                   .feed_rev = f->feed_rev,
+                                                   .compact_rev = f->compact_rev,
+                                                   .store_rev = f->rev});
     }
     buf_fini(&kv);
 }
@@ -456,13 +491,20 @@ static void rig_up(void)
     watch_on_stored_up(&rig.g);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------------------------------
+ */
 
 static void rig_start(void)
 {
     memset(&rig, 0, sizeof(rig));
     rig.conf.watch_progress_notify_interval_ms = 1000;
-    rig.g = (struct gatewayd){.conf = &rig.conf, .instance = 1, .message_bytes_max = 2 * MIB, .cluster_id = 5, .member_id = 6, .term = 7, .stored_up = true};
+    rig.g = (struct gatewayd){.conf = &rig.conf,
+                              .instance = 1,
+                              .message_bytes_max = 2 * MIB,
+                              .cluster_id = 5,
+                              .member_id = 6,
+                              .term = 7,
+                              .stored_up = true};
     rig.rev = rig.sent_rev = 1;
     rig.compact_rev = -1;
     rig.history_revs = 3;
