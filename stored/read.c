@@ -273,7 +273,7 @@ static void job_work(void *arg)
 static void request_answer(struct stored *s, struct read_request *r, const struct buf *out)
 {
     struct gateway *g = asker(s, r);
-    struct slice body = slice_of(out->data + r->body_at, r->body_len);
+    struct slice body = buf_part(out, r->body_at, r->body_len);
 
     if (!g)
         return;

@@ -140,7 +140,7 @@ void results_write(struct stored *s, uint64_t index)
         pack_u64(&bytes, r->instance);
         pack_u64(&bytes, r->req);
         pack_u64(&bytes, (uint64_t)-(large ? E_AMBIGUOUS : r->err));
-        pack_bin(&bytes, large ? SLICE_EMPTY : slice_of(rs->bodies.data + r->body_at, r->body_len));
+        pack_bin(&bytes, large ? SLICE_EMPTY : buf_part(&rs->bodies, r->body_at, r->body_len));
     }
     key = htobe64(index);
     mvcc_meta_put(s->mvcc, META_RESULTS, slice_of(&key, sizeof key), buf_slice(&bytes));
@@ -176,7 +176,7 @@ void results_send(struct stored *s)
         if (r->err)
             out_result(g, r->req, r->err, SLICE_EMPTY);
         else
-            read_result(g, r->req, slice_of(rs->bodies.data + r->body_at, r->body_len));
+            read_result(g, r->req, buf_part(&rs->bodies, r->body_at, r->body_len));
     }
     rs->count = 0;
     buf_reset(&rs->bodies);

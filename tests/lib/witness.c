@@ -45,7 +45,7 @@ void witness_start(struct witness *w, struct node *n)
 void witness_check(struct witness *w, const char *after)
 {
     char value[32];
-    if (getenv("TRINE_VERBOSE"))
+    if (getenv("ABUSE_VERBOSE"))
         printf("after %s\n", after);
     snprintf(value, sizeof(value), "%u", ++w->count);
     const char *old = wrong(w->client, value);
