@@ -405,7 +405,7 @@ int http1_receive(struct http1 *h, struct slice bytes)
 int http1_write(struct http1 *h, struct buf *out, size_t max)
 {
     size_t n = MIN(h->out.len - h->out_off, max > out->len ? max - out->len : 0);
-    buf_add(out, h->out.data + h->out_off, n);
+    buf_add_slice(out, buf_part(&h->out, h->out_off, n));
     h->out_off += n;
     if (h->out_off == h->out.len) {
         buf_fini(&h->out);
