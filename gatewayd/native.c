@@ -45,6 +45,7 @@
 #define NATIVE_ANSWERS_BYTES_MAX (256 * MIB)
 /* Events waiting for one subscriber before nng drops its next ones (it then fetches them by revision). */
 #define NATIVE_PUB_QUEUE 1024
+#define NATIVE_PUB_RECEIVE_BYTES_MAX 64
 /* nng bounds that queue by messages only; so a larger value is not published, only its size, and a larger key not at
  * all. */
 #define NATIVE_PUB_BYTES_MAX (64 * KIB)
@@ -495,6 +496,8 @@ void native_start(struct gatewayd *g)
     if ((rv = nng_rep0_open(&d->rep)) != 0 || (rv = nng_pub0_open(&d->pub)) != 0)
         fatalx("native: %s", nng_strerror(rv));
     nng_socket_set_size(d->rep, NNG_OPT_RECVMAXSZ, g->message_bytes_max);
+    /* Subscribers say nothing: nng filters at their end. Without a limit one could announce a message of 2^63 bytes. */
+    nng_socket_set_size(d->pub, NNG_OPT_RECVMAXSZ, NATIVE_PUB_RECEIVE_BYTES_MAX);
     nng_socket_set_int(d->pub, NNG_OPT_SENDBUF, NATIVE_PUB_QUEUE);
     g->watch->publish = native_publish;
     nng_pipe_notify(d->pub, NNG_PIPE_EV_ADD_PRE, native_pipe_cb, d);
