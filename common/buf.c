@@ -128,3 +128,9 @@ struct slice buf_slice(const struct buf *b)
 {
     return slice_of(b->data, b->len);
 }
+
+struct slice buf_part(const struct buf *b, size_t pos, size_t len)
+{
+    must(pos <= b->len && len <= b->len - pos);
+    return len == 0 ? SLICE_EMPTY : slice_of(b->data + pos, len);
+}

@@ -51,5 +51,7 @@ uint8_t *buf_extend(struct buf *b, size_t len);
 /* Drops the first len bytes (memmove). */
 void buf_consume(struct buf *b, size_t len);
 struct slice buf_slice(const struct buf *b); /* borrows b's bytes until its next change */
+/* len of its bytes from pos on; an empty part of an empty buffer is fine (NULL + 0 is not defined in C). */
+struct slice buf_part(const struct buf *b, size_t pos, size_t len);
 
 #endif

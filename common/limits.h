@@ -48,6 +48,14 @@
 /* --- results -------------------------------------------------------------------------------- */
 /* A large range answer travels in parts of this size; the gateway asks for the next part when it has room. */
 #define RESULT_PART_BYTES (512 * KIB)
+/* The answer of a transaction, which is put together in memory: 128 ranges could each read the whole store. etcd gives up at
+ * 2 GiB, with the same status, when gRPC refuses to send what was gathered. */
+#define TXN_ANSWER_BYTES_MAX (256 * MIB)
+/* Bytes of large results that stored holds ready for one gateway, and of one batch; what is over is answered "larger than its limit".
+ * Ranges are not held, they are read as their parts are asked for. */
+#define RESULTS_BYTES_MAX (512 * MIB)
+/* Memory that stored keeps for the next result or batch of results. */
+#define RESULTS_KEEP_BYTES (16 * MIB)
 /* Batches whose results are kept in the store, to be told again after a restart of stored. */
 #define RESULT_MEMORY_BATCHES 64
 #define RESULT_MEMORY_BYTES_MAX (1 * MIB)
@@ -78,6 +86,11 @@
  * mark a request is refused with "too many requests". */
 #define INBOUND_BYTES_MAX (256 * MIB)
 #define OUTBOUND_BYTES_MAX (256 * MIB)
+/* The same of one connection, streams of watchers not counted (they have WATCH_STREAM_BYTES_MAX each): so much may a client ask
+ * for and not read before its next requests are refused. */
+#define H2_CONNECTION_ANSWERS_MAX (64 * MIB)
+/* An answer of which the client takes nothing for so long is given up, and its stream reset. */
+#define ANSWER_STALL_MS_MAX 120000
 /* HTTP/2 windows: what a client may send that no handler has taken. */
 #define H2_STREAM_WINDOW_BYTES (256 * KIB)
 #define H2_CONNECTION_WINDOW_BYTES (1 * MIB)
@@ -91,6 +104,10 @@
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)
 #define HTTP1_BODY_BYTES_MAX (2 * MIB)
 #define HTTP1_HEAD_MS_MAX 10000
+/* Bytes of pipelined requests that wait for the answer to an earlier one (a client that sends more is dropped), and of answers
+ * that a client has not read before its next request is looked at. */
+#define HTTP1_IN_BYTES_MAX (256 * KIB)
+#define HTTP1_OUT_BYTES_MAX (64 * KIB)
 /* A kept-alive HTTP/1.1 connection without a request is closed after this. */
 #define HTTP1_IDLE_MS_MAX 120000
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
@@ -105,6 +122,8 @@
 /* stored syncs its files and tells raftd after this many bytes applied or this long, whichever is first. */
 #define SYNC_BYTES (32 * MIB)
 #define SYNC_MS 5000
+/* Free bytes of the disk that raftd leaves to stored when it makes files ahead of need: compaction needs room to make room. */
+#define DISK_KEEP_BYTES (128 * MIB)
 #define LEASE_TTL_MAX 9000000000LL
 #define LEASE_EXPIRE_CHECK_MS 500
 #define LEASE_EXPIRE_BATCH_MAX 10000 /* leases revoked by one entry */

@@ -88,6 +88,7 @@ healthy() {
     [[ $line == *" 200 "* ]]
 }
 
+exec {never}<> <(:) # a pipe that nobody writes to
 for d in raftd stored gatewayd; do delay_ms[$d]=0; start $d; done
 
 ready=
@@ -117,12 +118,8 @@ while [ -z "$stopping" ]; do
         delay_ms[$d]=$((delay_ms[$d] == 0 ? 50 : delay_ms[$d] * 2 > 5000 ? 5000 : delay_ms[$d] * 2))
         [ -n "$stopping" ] || start $d
     done
-    # A pause that a signal or a child's end cuts short.
-    if [ -n "$ready" ]; then sleep 1 & else sleep 0.05 & fi
-    nap=$!
-    wait -n 2>/dev/null
-    kill $nap 2>/dev/null
-    wait $nap 2>/dev/null
+    # A pause without a child. Not "wait -n": bash hangs in the next wait if a Ctrl-C comes while a child of ours ends.
+    read -r -t 0.05 -u "$never"
 done
 say "stopping"
 finish 0

@@ -68,6 +68,28 @@ static void buf_keep_small(struct buf *b)
     }
 }
 
+/* Every change of c->queued. */
+static void queue_grow(struct call *c, size_t bytes)
+{
+    if (c->queued == 0) {
+        c->taken_ms = gatewayd_now_ms(c->gateway);
+    }
+    c->queued += bytes;
+    c->gateway->outbound_bytes += bytes;
+    if (c->handler != NULL && !c->handler->client_stream) {
+        h2_answers_queued(c, bytes);
+    }
+}
+
+static void queue_shrink(struct call *c, size_t bytes)
+{
+    c->queued -= bytes;
+    c->gateway->outbound_bytes -= bytes;
+    if (c->handler != NULL && !c->handler->client_stream) {
+        h2_answers_taken(c, bytes);
+    }
+}
+
 static void segments_drop(struct call *c)
 {
     for (size_t i = c->first_segment; i < c->segment_count; i++) {
@@ -75,9 +97,8 @@ static void segments_drop(struct call *c)
             shared_bytes_unref(c->segments[i].shared);
         }
     }
-    c->gateway->outbound_bytes -= c->queued;
+    queue_shrink(c, c->queued);
     c->first_segment = c->segment_count = 0;
-    c->queued = 0;
     c->own_off = 0;
     buf_reset(&c->own);
 }
@@ -165,6 +186,11 @@ uint64_t call_deadline_ms(const struct call *c) { return c->deadline_ms; }
 size_t call_queued_bytes(const struct call *c) { return c->queued; }
 bool call_is_over(const struct call *c) { return c->over; }
 
+bool call_is_crowded(const struct call *c)
+{
+    return h2_answers_bytes(c) > H2_CONNECTION_ANSWERS_MAX || c->gateway->outbound_bytes > OUTBOUND_BYTES_MAX;
+}
+
 struct slice call_token(const struct call *c)
 {
     return c->token != NULL ? slice_str(c->token) : SLICE_EMPTY;
@@ -188,8 +214,7 @@ static void segment_add(struct call *c, struct shared_bytes *shared, size_t len)
     if (len == 0) {
         return;
     }
-    c->queued += len;
-    c->gateway->outbound_bytes += len;
+    queue_grow(c, len);
     c->above_low |= c->queued > CALL_QUEUE_LOW_BYTES;
     if (shared == NULL && c->segment_count > c->first_segment && c->segments[c->segment_count - 1].shared == NULL) {
         c->segments[c->segment_count - 1].len += len;
@@ -233,8 +258,8 @@ static void prefix_add(struct call *c, size_t len)
 void call_take(struct call *c, uint8_t *to, size_t len)
 {
     must(len <= c->queued);
-    c->queued -= len;
-    c->gateway->outbound_bytes -= len;
+    queue_shrink(c, len);
+    c->taken_ms = gatewayd_now_ms(c->gateway);
     while (len > 0) {
         struct segment *s = &c->segments[c->first_segment];
         size_t n = MIN(len, s->len);

@@ -58,6 +58,8 @@ size_t call_queued_bytes(const struct call *c); /* not yet taken by HTTP/2: comp
 #define CALL_QUEUE_LOW_BYTES ((size_t)64 * 1024)
 /* Streams: no further messages until resumed; what the client sends then waits behind HTTP/2's flow control. */
 void call_pause(struct call *c, bool paused);
+/* Too many bytes of answers are not read by the client: a read's answer is better refused than kept. */
+bool call_is_crowded(const struct call *c);
 bool call_is_over(const struct call *c); /* its end was decided: sending does nothing any more */
 void call_end(struct call *c, int err, const char *text); /* err 0: OK */
 

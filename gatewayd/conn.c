@@ -24,6 +24,8 @@
 
 #define READ_BYTES (64 * KIB)
 #define LISTENERS_MAX 16
+/* A protocol is told the time at least this often: it then looks for answers that nobody takes. */
+#define TICK_MS_MAX 30000
 #define LISTEN_BACKLOG 1024
 /* A client that does not read while this many of its calls are open is not read from either. */
 #define BUSY_CALLS_MAX 4096
@@ -159,18 +161,16 @@ static void conn_wants_write(void *arg)
 
 static void conn_set_tick(struct conn *c)
 {
+    struct gatewayd *g = c->server->gateway;
     uint64_t at = c->protocol->next_tick_ms(c->self);
-    if (at == UINT64_MAX) {
-        deadline_stop(c->server->gateway, &c->tick);
-    } else {
-        deadline_set(c->server->gateway, &c->tick, at);
-    }
+    deadline_set(g, &c->tick, MIN(at, gatewayd_now_ms(g) + TICK_MS_MAX));
 }
 
 static void conn_tick(struct deadline *d, uint64_t now_ms)
 {
     struct conn *c = container_of(d, struct conn, tick);
     if (c->protocol == NULL || c->protocol->tick(c->self, now_ms) != OK) {
+        stats_dropped(c->server->gateway, DROP_SLOW);
         conn_close(c); /* too slow to say what it wants, or does not answer pings */
         return;
     }
@@ -353,6 +353,7 @@ static void server_refuse(struct server *s, uv_stream_t *listener)
     must(uv_tcp_init(loop_uv(s->gateway->loop), tcp) == 0);
     uv_accept(listener, (uv_stream_t *)tcp);
     uv_close((uv_handle_t *)tcp, refused_closed);
+    stats_dropped(s->gateway, DROP_LIMIT);
     uint64_t swallowed = 0;
     if (log_allow(&s->refused, gatewayd_now_ms(s->gateway), &swallowed)) {
         log_warnx("conn: refused a client, %zu connections are open (%llu more refusals not logged)", s->conn_count,

@@ -207,6 +207,9 @@ void stats_started(struct gatewayd *g, const struct call_handler *h);
 void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
 void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
+/* Why a client, or something of it, was not served on: counted by reason. */
+enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_COUNT };
+void stats_dropped(struct gatewayd *g, enum drop why);
 void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
 
 #endif

@@ -127,7 +127,8 @@ static void header_token(struct call *c, struct slice value, bool is_authorizati
 static void header_timeout(struct call *c, struct slice value)
 {
     uint64_t ms = 0;
-    if (grpc_parse_timeout(value, &ms) == OK) {
+    c->bad_timeout = grpc_parse_timeout(value, &ms) != OK;
+    if (!c->bad_timeout) {
         c->deadline_ms = gatewayd_now_ms(c->gateway) + MIN(ms, TIMEOUT_MS_MAX);
     }
 }
@@ -220,6 +221,9 @@ void grpc_headers_done(struct call *c)
     } else if (!c->method_is_post) {
         c->http_status = 405;
         call_abort(c, E_MALFORMED, "gRPC needs method POST");
+    } else if (c->bad_timeout) {
+        c->http_status = 400; /* as grpc-go: a deadline that cannot be read must not become none */
+        call_abort(c, E_MALFORMED, "malformed grpc-timeout");
     } else if (c->handler == NULL) {
         fail_unknown(c);
     } else if (g->stopping) {
@@ -230,6 +234,9 @@ void grpc_headers_done(struct call *c)
         call_abort(c, E_NO_LEADER, NULL);
     } else if (c->deadline_ms <= gatewayd_now_ms(g)) {
         call_abort(c, E_DEADLINE_EXCEEDED, NULL);
+    } else if (!is_stream(c) && call_is_crowded(c)) {
+        stats_dropped(g, DROP_UNREAD);
+        call_abort(c, E_REQUEST_TOO_MANY_REQUESTS, NULL);
     } else {
         if (c->deadline_ms != UINT64_MAX) {
             deadline_set(g, &c->deadline, c->deadline_ms);

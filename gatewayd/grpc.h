@@ -44,6 +44,7 @@ struct call {
     bool method_is_post;
     bool content_is_grpc;
     bool bad_api_version;
+    bool bad_timeout;
     bool wants_leader;
     bool in_leader_list;
     bool headers_done;
@@ -58,6 +59,7 @@ struct call {
     struct segment *segments; /* a queue: first_segment .. segment_count */
     size_t first_segment, segment_count, segment_cap;
     size_t queued;      /* bytes in all segments */
+    uint64_t taken_ms;  /* when HTTP/2 last took of them, or the first came */
     uint64_t reply_left; /* call_reply_begin: bytes still to come */
     bool replying;
     bool response_sent; /* HEADERS were submitted */
@@ -69,7 +71,7 @@ struct call {
     bool closed_told;
     int status;         /* grpc-status */
     char *status_text;  /* percent-encoded; owned, NULL: none */
-    int http_status;    /* 200, or 415, 405 */
+    int http_status;    /* 200, or 400, 405, 415 */
 };
 
 /* --- pure --- */
@@ -94,6 +96,9 @@ void call_take(struct call *c, uint8_t *to, size_t len);
 void h2_submit(struct call *c);                 /* the call has bytes or an end to send */
 void h2_consumed(struct call *c, size_t bytes); /* held bytes were taken */
 void h2_writable_later(struct call *c);         /* call_writable after the current write */
+void h2_answers_queued(struct call *c, size_t more); /* bytes of an answer wait for the client, ... */
+void h2_answers_taken(struct call *c, size_t less);  /* ... and no longer */
+size_t h2_answers_bytes(const struct call *c);       /* of all calls of c's connection */
 void h2_unlink(struct call *c);                 /* leaves the lists of its connection */
 
 /* --- between grpc.c and call.c --- */

@@ -28,6 +28,7 @@ struct h2 {
     void *arg;
     struct call *calls;    /* all that are open */
     size_t call_count;
+    size_t answers_bytes;  /* queued by calls with one request message: what the client asked for and has not taken */
     struct call *writable; /* to be told after the current write */
     struct buf *out;       /* only during h2_write */
     size_t out_max;
@@ -124,7 +125,7 @@ void h2_submit(struct call *c)
     int rv = 0;
     if (!c->response_sent) {
         c->response_sent = true;
-        const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : "405";
+        const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : c->http_status == 400 ? "400" : "405";
         nghttp2_nv fields[4] = {nv(":status", status), nv("content-type", "application/grpc")};
         if (c->over && c->queued == 0) {
             c->trailers_sent = true;
@@ -150,6 +151,10 @@ void h2_consumed(struct call *c, size_t bytes)
         c->h2->wants_write(c->h2->arg);
     }
 }
+
+void h2_answers_queued(struct call *c, size_t more) { c->h2->answers_bytes += more; }
+void h2_answers_taken(struct call *c, size_t less) { c->h2->answers_bytes -= less; }
+size_t h2_answers_bytes(const struct call *c) { return c->h2->answers_bytes; }
 
 void h2_writable_later(struct call *c)
 {
@@ -280,6 +285,9 @@ static int data_chunk_cb(nghttp2_session *session, uint8_t flags, int32_t stream
 static int frame_send_cb(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
 {
     struct h2 *h = user_data;
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
+        stats_dropped(h->gateway, frame->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM ? DROP_FLOOD : DROP_MALFORMED);
+    }
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
         return 0;
     }
@@ -377,6 +385,7 @@ int h2_receive(struct h2 *h, struct slice bytes)
     h->wants_write(h->arg);
     if (n < 0) {
         log_debug("h2: %s", nghttp2_strerror((int)n));
+        stats_dropped(h->gateway, n == NGHTTP2_ERR_FLOODED ? DROP_FLOOD : DROP_MALFORMED);
         h->failed = true;
         return E_MALFORMED;
     }
@@ -415,8 +424,23 @@ uint64_t h2_next_tick_ms(const struct h2 *h)
     return wait > UINT64_MAX - from ? UINT64_MAX : from + wait;
 }
 
+/* Ends calls whose client has long stopped to take their answer: it holds memory here and an open read in stored. Streams
+ * of watchers are exempt, they are bounded and may be left alone for hours. */
+static void end_stalled(struct h2 *h, uint64_t now_ms)
+{
+    for (struct call *c = h->calls; c != NULL; c = c->next) {
+        if (c->queued > 0 && now_ms - c->taken_ms >= ANSWER_STALL_MS_MAX && !c->handler->client_stream) {
+            stats_dropped(h->gateway, DROP_UNREAD);
+            call_abort(c, E_TIMEOUT, NULL);
+            /* Trailers would wait for the same window as the answer. */
+            nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, c->stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
 int h2_tick(struct h2 *h, uint64_t now_ms)
 {
+    end_stalled(h, now_ms);
     if (h->ping_sent_ms != NOTHING && h->last_read_ms >= h->ping_sent_ms) {
         h->ping_sent_ms = NOTHING; /* anything read shows that the client lives */
     }

@@ -26,7 +26,8 @@ struct http1 {
     struct buf in;
     struct buf out;
     size_t out_off;
-    uint64_t body_left;
+    size_t head_len;    /* BODY: the head, which stays in `in` until its body is over */
+    uint64_t body_left; /* BODY: still to be thrown away */
     uint64_t since_ms; /* HEAD: of its first byte, or of the last answer; BODY: of its head */
     struct http1_answer answer;
     bool is_head;      /* the request being answered was HEAD */
@@ -192,7 +193,10 @@ int http1_parse_head(struct slice bytes, struct http1_request *r)
     *r = (struct http1_request){0};
     const uint8_t *end = memmem(bytes.data, MIN(bytes.len, HTTP1_HEAD_BYTES_MAX), "\r\n\r\n", 4);
     if (end == NULL) {
-        /* A bare LF will never become a head; say so before the deadline does. */
+        /* What does not begin with a word (TLS, say) and a bare LF will never become a head; say so before the deadline does. */
+        if (bytes.len > 0 && !is_token_char(bytes.data[0])) {
+            return E_MALFORMED;
+        }
         const uint8_t *lf = memchr(bytes.data, '\n', bytes.len);
         if (lf != NULL && (lf == bytes.data || lf[-1] != '\r')) {
             return E_MALFORMED;
@@ -279,6 +283,7 @@ void http1_respond(struct http1 *h, int status, const char *content_type, struct
 /* For what is not worth or not able to be parsed further: says why, then closes. */
 static int refuse(struct http1 *h, int err)
 {
+    stats_dropped(h->gateway, DROP_MALFORMED);
     int status = err == E_VERSION ? 505 : err == E_TOO_BIG ? (h->in.len >= HTTP1_HEAD_BYTES_MAX ? 431 : 413) : 400;
     h->state = HTTP1_ANSWERING;
     h->keep_alive = false;
@@ -305,12 +310,28 @@ static void begin_answer(struct http1 *h, const struct http1_request *r)
     httpapi_handle(h->gateway, h, r);
 }
 
+/* Throws away what is there of the body. False: more of it is to come. */
+static bool body_drop(struct http1 *h)
+{
+    size_t rest = h->in.len - h->head_len, n = (size_t)MIN(h->body_left, (uint64_t)rest);
+    if (n > 0) {
+        memmove(h->in.data + h->head_len, h->in.data + h->head_len + n, rest - n);
+        h->in.len -= n;
+        h->body_left -= n;
+    }
+    return h->body_left == 0;
+}
+
 /* Goes through what was received as far as it goes. */
 static void http1_process(struct http1 *h)
 {
     h->processing = true;
     while (!h->closing && h->in.len > 0) {
-        if (h->state == HTTP1_ANSWERING) {
+        /* A client that does not read its answers gets no more of them. */
+        if (h->state == HTTP1_ANSWERING || h->out.len - h->out_off > HTTP1_OUT_BYTES_MAX) {
+            break;
+        }
+        if (h->state == HTTP1_BODY && !body_drop(h)) {
             break;
         }
         struct http1_request r;
@@ -326,13 +347,14 @@ static void http1_process(struct http1 *h)
             buf_add_str(&h->out, "HTTP/1.1 100 Continue\r\n\r\n");
             h->wants_write(h->arg);
         }
-        if (r.body_len > h->in.len - (size_t)n) {
+        if (r.body_len > 0 && h->state == HTTP1_HEAD) {
             h->state = HTTP1_BODY;
-            break;
+            h->head_len = (size_t)n;
+            h->body_left = r.body_len;
+            continue;
         }
-        size_t used = (size_t)n + (size_t)r.body_len;
         begin_answer(h, &r); /* borrows h->in until it returns */
-        buf_consume(&h->in, used);
+        buf_consume(&h->in, (size_t)n);
     }
     h->processing = false;
 }
@@ -372,7 +394,7 @@ int http1_receive(struct http1 *h, struct slice bytes)
     if (h->state == HTTP1_HEAD && h->in.len == 0) {
         h->since_ms = gatewayd_now_ms(h->gateway);
     }
-    if (h->in.len + bytes.len > HTTP1_HEAD_BYTES_MAX + HTTP1_BODY_BYTES_MAX) {
+    if (h->in.len + bytes.len > HTTP1_IN_BYTES_MAX) {
         return E_TOO_BIG; /* pipelines without waiting for answers */
     }
     buf_add_slice(&h->in, bytes);
@@ -383,11 +405,12 @@ int http1_receive(struct http1 *h, struct slice bytes)
 int http1_write(struct http1 *h, struct buf *out, size_t max)
 {
     size_t n = MIN(h->out.len - h->out_off, max > out->len ? max - out->len : 0);
-    buf_add(out, h->out.data + h->out_off, n);
+    buf_add_slice(out, buf_part(&h->out, h->out_off, n));
     h->out_off += n;
     if (h->out_off == h->out.len) {
         buf_fini(&h->out);
         h->out_off = 0;
+        http1_process(h); /* a pipelined request that waited for it */
     }
     return OK;
 }

@@ -37,6 +37,9 @@ static void answer_unary(struct call *c, const struct answer *a)
     }
 }
 
+/* Refusing one would be about as long. */
+#define CALL_SMALL_ANSWER_BYTES ((uint64_t)1024)
+
 void call_answer(void *arg, const struct answer *a)
 {
     struct call *c = arg;
@@ -48,8 +51,10 @@ void call_answer(void *arg, const struct answer *a)
         free(text);
         return;
     }
-    if (a->first && a->more && g->outbound_bytes > OUTBOUND_BYTES_MAX) {
-        pending_cancel(g, a->req);
+    /* What was read can be refused; what was written has happened, and is said. */
+    if (a->first && a->is_read && a->total > CALL_SMALL_ANSWER_BYTES && call_is_crowded(c)) {
+        stats_dropped(g, DROP_UNREAD);
+        pending_cancel(g, a->req); /* if there is more of it */
         call_set_state(c, NULL);
         call_fail(c, E_REQUEST_TOO_MANY_REQUESTS, NULL);
         return;

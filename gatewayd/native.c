@@ -1,15 +1,17 @@
 /* native - the nng door: requests in msgpack on a REP socket, live events on a PUB socket.
  *
- * A request is a map: "op" and the fields of the API's request message under their proto names (native_op.h). The answer is the
- * response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as gRPC's (kv.c, lease.c, pending.h);
- * only bytes change their dress here. `history` is ours: {key, range_end, start_revision, prev_kv} -> {header, next,
- * compact_revision, events}. gatewayd.8 is the reference for clients.
+ * A request is a map: "op" and the fields of the API's request message under their proto names (native_op.h). The
+ * answer is the response message as a map, or {"error": text, "code": grpc status}. Requests take the same way as
+ * gRPC's (kv.c, lease.c, pending.h); only bytes change their dress here. `history` is ours: {key, range_end,
+ * start_revision, prev_kv} -> {header, next, compact_revision, events}. gatewayd.8 is the reference for clients.
  *
- * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version, lease}: the topic of
- * nng's PUB is what a message begins with, so that a subscription to "/config/" is a watch of that prefix.
+ * An event is published as its key, a newline, and the map {type, revision, key, value, create_revision, version,
+ * lease} (value_size instead of a large value): the topic of nng's PUB is what a message begins with, so that a
+ * subscription to "/config/" is a watch of that prefix.
  *
- * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a finished
- * context to the inbox and wake the loop; everything else runs on the loop's thread. Contexts are never closed. */
+ * This is the one other file that knows nng (proto/link.c is for siblings). Threads: nng's callbacks only move a
+ * finished context to the inbox and wake the loop; everything else runs on the loop's thread. Contexts are never
+ * closed. */
 #include <pthread.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -36,22 +38,27 @@
 
 /* Native requests under way at once; further ones wait in nng, which then pushes back. */
 #define NATIVE_CONTEXTS 64
-/* An answer in parts is put together here, because a msgpack answer is one message; a larger one must be asked for with limits. */
+/* An answer in parts is put together here, because a msgpack answer is one message; a larger one must be asked for with
+ * limits. */
 #define NATIVE_ANSWER_BYTES_MAX (64 * MIB)
 /* The same of all contexts together; above it the next large answer is refused with "too many requests". */
 #define NATIVE_ANSWERS_BYTES_MAX (256 * MIB)
 /* Events waiting for one subscriber before nng drops its next ones (it then fetches them by revision). */
 #define NATIVE_PUB_QUEUE 1024
+#define NATIVE_PUB_RECEIVE_BYTES_MAX 64
+/* nng bounds that queue by messages only; so a larger value is not published, only its size, and a larger key not at
+ * all. */
+#define NATIVE_PUB_BYTES_MAX (64 * KIB)
 
 struct native_call {
     struct native_door *door;
     nng_ctx ctx;
     nng_aio *aio;
-    bool sending;            /* the aio's present work is a send */
-    struct native_call *next; /* in the inbox */
+    bool sending;               /* the aio's present work is a send */
+    struct native_call *next;   /* in the inbox */
     const struct native_op *op; /* of the request under way */
     uint64_t req;
-    struct buf answer;       /* parts of a large answer; the events of a history */
+    struct buf answer; /* parts of a large answer; the events of a history */
     uint32_t events;
     struct history_reader reader;
 };
@@ -72,12 +79,12 @@ struct native_door {
     nng_socket rep, pub;
     struct native_call calls[NATIVE_CONTEXTS];
     pthread_mutex_t lock;
-    struct door_end ends[2];    /* of rep and pub */
+    struct door_end ends[2]; /* of rep and pub */
     struct deadline check;
-    struct native_call *inbox;  /* received, not yet taken by the loop; oldest first */
+    struct native_call *inbox; /* received, not yet taken by the loop; oldest first */
     struct native_call **inbox_end;
     struct loop_wake *wake;
-    struct pub_pipe *pipes;     /* of the PUB socket; under lock */
+    struct pub_pipe *pipes; /* of the PUB socket; under lock */
     size_t pipe_count, subscriber_count;
     struct buf scratch;
 };
@@ -222,7 +229,8 @@ static int native_history(struct native_call *c, struct slice body)
     else if (m->start_revision < 0)
         err = E_COMPACTED;
     else
-        feed_read(g->watch, &c->reader, m->start_revision, m->prev_kv, slice_of(m->key.data, m->key.len), slice_of(m->range_end.data, m->range_end.len));
+        feed_read(g->watch, &c->reader, m->start_revision, m->prev_kv, slice_of(m->key.data, m->key.len),
+                  slice_of(m->range_end.data, m->range_end.len));
     etcdserverpb__watch_create_request__free_unpacked(m, NULL);
     return err;
 }
@@ -273,7 +281,8 @@ static int native_dispatch(struct native_call *c, struct slice body)
 {
     struct gatewayd *g = c->door->g;
     enum command_kind kind = c->op->kind;
-    /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17). */
+    /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17).
+     */
     if (g->is_learner && c->op->way > NATIVE_STATUS)
         return E_NOT_SUPPORTED_FOR_LEARNER;
     switch (c->op->way) {
@@ -358,7 +367,8 @@ static void native_woken(void *arg)
     }
 }
 
-/* ADD_PRE comes first and REM_POST last, for whoever knocks; ADD_POST, between or behind them, only for who was let in. */
+/* ADD_PRE comes first and REM_POST last, for whoever knocks; ADD_POST, between or behind them, only for who was let in.
+ */
 static void native_pipe_cb(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct native_door *d = arg;
@@ -389,7 +399,7 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     struct buf *b = &d->scratch;
     struct api_key_value kv;
     nng_msg *msg;
-    if (api_decode_key_value(m->kv, &kv) != 0)
+    if (m->key.len > NATIVE_PUB_BYTES_MAX || api_decode_key_value(m->kv, &kv) != 0)
         return;
     buf_reset(b);
     buf_add_slice(b, m->key);
@@ -402,8 +412,13 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     pack_cstr(b, "key");
     pack_bin(b, m->key);
     if (!m->type) {
-        pack_cstr(b, "value");
-        pack_bin(b, kv.value);
+        if (kv.value.len > NATIVE_PUB_BYTES_MAX) {
+            pack_cstr(b, "value_size");
+            pack_u64(b, kv.value.len);
+        } else {
+            pack_cstr(b, "value");
+            pack_bin(b, kv.value);
+        }
         pack_cstr(b, "create_revision");
         pack_i64(b, kv.create_revision);
         pack_cstr(b, "version");
@@ -419,9 +434,10 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
 }
 
 /* --- the listeners ----------------------------------------------------------------------------
- * A client that leaves in the middle of nng's handshake ends a listener for good (proto/wire_end.c), and nng's error counters, by
- * which links notice it, also count clients that leave in order. So we knock at our own door, as a client that wants a protocol
- * nobody has: a living listener says its 8 bytes and hangs up, whatever else it has to do. Only on ipc, where it costs nothing. */
+ * A client that leaves in the middle of nng's handshake ends a listener for good (proto/wire_end.c), and nng's error
+ * counters, by which links notice it, also count clients that leave in order. So we knock at our own door, as a client
+ * that wants a protocol nobody has: a living listener says its 8 bytes and hangs up, whatever else it has to do. Only
+ * on ipc, where it costs nothing. */
 
 #define KNOCK_MS 1000
 
@@ -492,6 +508,8 @@ void native_start(struct gatewayd *g)
     if ((rv = nng_rep0_open(&d->rep)) != 0 || (rv = nng_pub0_open(&d->pub)) != 0)
         fatalx("native: %s", nng_strerror(rv));
     nng_socket_set_size(d->rep, NNG_OPT_RECVMAXSZ, g->message_bytes_max);
+    /* Subscribers say nothing: nng filters at their end. Without a limit one could announce a message of 2^63 bytes. */
+    nng_socket_set_size(d->pub, NNG_OPT_RECVMAXSZ, NATIVE_PUB_RECEIVE_BYTES_MAX);
     nng_socket_set_int(d->pub, NNG_OPT_SENDBUF, NATIVE_PUB_QUEUE);
     g->watch->publish = native_publish;
     nng_pipe_notify(d->pub, NNG_PIPE_EV_ADD_PRE, native_pipe_cb, d);

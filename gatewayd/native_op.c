@@ -10,7 +10,8 @@
 
 #define NAME_BYTES_MAX 256 /* of a key in a request's map */
 
-#define MESSAGES(request, response) &etcdserverpb__##request##_request__descriptor, &etcdserverpb__##response##_response__descriptor
+#define MESSAGES(request, response) \
+    &etcdserverpb__##request##_request__descriptor, &etcdserverpb__##response##_response__descriptor
 
 static const struct native_op ops[] = {
     {"range", MESSAGES(range, range), NATIVE_KV, COMMAND_RANGE},
@@ -24,7 +25,8 @@ static const struct native_op ops[] = {
     {"lease_time_to_live", MESSAGES(lease_time_to_live, lease_time_to_live), NATIVE_LEASE, COMMAND_LEASE_TIME_TO_LIVE},
     {"lease_leases", MESSAGES(lease_leases, lease_leases), NATIVE_LEASE, COMMAND_LEASE_LEASES},
     {"status", MESSAGES(status, status), NATIVE_STATUS, 0},
-    {"hash_kv", &etcdserverpb__hash_kvrequest__descriptor, &etcdserverpb__hash_kvresponse__descriptor, NATIVE_QUERY, COMMAND_HASH_KV},
+    {"hash_kv", &etcdserverpb__hash_kvrequest__descriptor, &etcdserverpb__hash_kvresponse__descriptor, NATIVE_QUERY,
+     COMMAND_HASH_KV},
     {"defragment", MESSAGES(defragment, defragment), NATIVE_QUERY, COMMAND_DEFRAGMENT},
     {"alarm", MESSAGES(alarm, alarm), NATIVE_ALARM, COMMAND_ALARM},
     {"member_list", MESSAGES(member_list, member_list), NATIVE_MEMBERS, 0},
@@ -84,7 +86,8 @@ static const struct native_op *find_op(struct slice in, uint32_t count, struct b
     return NULL;
 }
 
-int native_op_read(struct slice request, size_t bytes_max, const struct native_op **op, struct buf *body, struct buf *why)
+int native_op_read(struct slice request, size_t bytes_max, const struct native_op **op, struct buf *body,
+                   struct buf *why)
 {
     uint32_t count;
     if (unpack_peek(request) != PACK_MAP || unpack_map(&request, UINT32_MAX, &count) != 0) {

@@ -1,5 +1,5 @@
-/* native_op - the operations of the native door: their names, messages, and the way each takes; and how a request is read.
- * Between native.c, which has the sockets, and pbmap.h, which has the messages. Pure: no socket, no state. */
+/* native_op - the operations of the native door: their names, messages, and the way each takes; and how a request is
+ * read. Between native.c, which has the sockets, and pbmap.h, which has the messages. Pure: no socket, no state. */
 #ifndef GATEWAYD_NATIVE_OP_H
 #define GATEWAYD_NATIVE_OP_H
 
@@ -31,8 +31,9 @@ struct native_op {
 size_t native_op_count(void);
 const struct native_op *native_op_at(size_t pos);
 
-/* Reads a request: a map with the key "op", and the fields of that operation's request message. On success *op is set and body
- * has the message's bytes, at most bytes_max. Else an error, and perhaps a sentence in why. */
-int native_op_read(struct slice request, size_t bytes_max, const struct native_op **op, struct buf *body, struct buf *why);
+/* Reads a request: a map with the key "op", and the fields of that operation's request message. On success *op is set
+ * and body has the message's bytes, at most bytes_max. Else an error, and perhaps a sentence in why. */
+int native_op_read(struct slice request, size_t bytes_max, const struct native_op **op, struct buf *body,
+                   struct buf *why);
 
 #endif

@@ -1,5 +1,6 @@
-/* pbmap - see pbmap.h. Reads hostile maps: a count is believed only as far as bytes follow (proto/pack.h), the depth has a limit,
- * and nothing is allocated but the output, which is at most a dozen times the input (a one-byte -1 is ten bytes of varint). */
+/* pbmap - see pbmap.h. Reads hostile maps: a count is believed only as far as bytes follow (proto/pack.h), the depth
+ * has a limit, and nothing is allocated but the output, which is at most a dozen times the input (a one-byte -1 is ten
+ * bytes of varint). */
 #include "gatewayd/pbmap.h"
 
 #include <string.h>
@@ -12,8 +13,8 @@
 /* A map inside a map inside a map: a transaction's worth of nesting, three levels of map for each of its own. */
 #define PBMAP_DEPTH_MAX (3 * TXN_DEPTH_MAX)
 
-static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip, unsigned depth, struct buf *out,
-                           struct buf *why);
+static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip,
+                           unsigned depth, struct buf *out, struct buf *why);
 
 static const ProtobufCFieldDescriptor *field_by_name(const ProtobufCMessageDescriptor *d, struct slice name)
 {
@@ -58,7 +59,8 @@ static int enum_value(const ProtobufCFieldDescriptor *f, struct slice *in, uint6
 }
 
 /* One value in wire format. In a repeated field, or a branch of a oneof, it is written even if it is the default. */
-static int value_to_wire(const ProtobufCFieldDescriptor *f, struct slice *in, bool always, unsigned depth, struct buf *out, struct buf *why)
+static int value_to_wire(const ProtobufCFieldDescriptor *f, struct slice *in, bool always, unsigned depth,
+                         struct buf *out, struct buf *why)
 {
     struct slice bytes;
     uint64_t v = 0;
@@ -114,8 +116,8 @@ static int value_to_wire(const ProtobufCFieldDescriptor *f, struct slice *in, bo
     return 0;
 }
 
-static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip, unsigned depth, struct buf *out,
-                           struct buf *why)
+static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip,
+                           unsigned depth, struct buf *out, struct buf *why)
 {
     if (depth > PBMAP_DEPTH_MAX)
         return E_TOO_BIG;
@@ -145,20 +147,22 @@ static int message_to_wire(const ProtobufCMessageDescriptor *d, struct slice *in
         if (repeated && (unpack_peek(*in) != PACK_ARRAY || unpack_array(in, UINT32_MAX, &items) != 0))
             return bad(why, f, "an array");
         for (uint32_t k = 0; k < items; k++)
-            if ((err = value_to_wire(f, in, repeated || (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF), depth, out, why)) != 0)
+            if ((err = value_to_wire(f, in, repeated || (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF), depth, out, why)) !=
+                0)
                 return err;
     }
     return 0;
 }
 
-int pbmap_to_message(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip, struct buf *out, struct buf *why)
+int pbmap_to_message(const ProtobufCMessageDescriptor *d, struct slice *in, uint32_t count, const char *skip,
+                     struct buf *out, struct buf *why)
 {
     return message_to_wire(d, in, count, skip, 0, out, why);
 }
 
 /* --- the other way ----------------------------------------------------------------------------
- * From wire bytes to msgpack without a tree in between: a range answer of many small pairs, unpacked, would take ten times its
- * bytes. A map begins with its count, so each message is looked through first and written second. */
+ * From wire bytes to msgpack without a tree in between: a range answer of many small pairs, unpacked, would take ten
+ * times its bytes. A map begins with its count, so each message is looked through first and written second. */
 
 #define FIELDS_MAX 32 /* no message of the API has more */
 
@@ -178,7 +182,8 @@ static bool is_repeated(const ProtobufCFieldDescriptor *f)
     return f->label == PROTOBUF_C_LABEL_REPEATED;
 }
 
-/* Repeated numbers may come packed: varints end to end in one field. Takes one off; false at the end or when malformed. */
+/* Repeated numbers may come packed: varints end to end in one field. Takes one off; false at the end or when malformed.
+ */
 static bool take_packed(struct slice *in, uint64_t *v)
 {
     uint64_t n = 0;
@@ -193,7 +198,8 @@ static bool take_packed(struct slice *in, uint64_t *v)
     return false;
 }
 
-static int note_field(const ProtobufCMessageDescriptor *d, unsigned pos, const struct pb_field *field, struct found *found)
+static int note_field(const ProtobufCMessageDescriptor *d, unsigned pos, const struct pb_field *field,
+                      struct found *found)
 {
     const ProtobufCFieldDescriptor *f = &d->fields[pos];
     enum pb_wire wanted = is_number(f) ? PB_VARINT : PB_BYTES;
@@ -213,12 +219,14 @@ static int note_field(const ProtobufCMessageDescriptor *d, unsigned pos, const s
     }
     if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
         for (unsigned i = 0; i < d->n_fields; i++) /* the last branch wins, even with its default */
-            if ((d->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && d->fields[i].quantifier_offset == f->quantifier_offset)
+            if ((d->fields[i].flags & PROTOBUF_C_FIELD_FLAG_ONEOF) &&
+                d->fields[i].quantifier_offset == f->quantifier_offset)
                 found->count[i] = 0;
         found->count[pos] = 1;
         return 0;
     }
-    found->count[pos] = f->type == PROTOBUF_C_TYPE_MESSAGE || (wanted == PB_VARINT ? field->varint != 0 : field->bytes.len != 0);
+    found->count[pos] =
+        f->type == PROTOBUF_C_TYPE_MESSAGE || (wanted == PB_VARINT ? field->varint != 0 : field->bytes.len != 0);
     return 0;
 }
 
@@ -250,7 +258,9 @@ static void pack_number(const ProtobufCFieldDescriptor *f, uint64_t v, struct bu
 {
     const ProtobufCEnumValue *value;
     switch (f->type) {
-    case PROTOBUF_C_TYPE_BOOL: pack_bool(out, v != 0); break;
+    case PROTOBUF_C_TYPE_BOOL:
+        pack_bool(out, v != 0);
+        break;
     case PROTOBUF_C_TYPE_ENUM:
         value = protobuf_c_enum_descriptor_get_value(f->descriptor, (int32_t)v);
         if (value)
@@ -258,20 +268,35 @@ static void pack_number(const ProtobufCFieldDescriptor *f, uint64_t v, struct bu
         else
             pack_i64(out, (int32_t)v);
         break;
-    case PROTOBUF_C_TYPE_UINT64: pack_u64(out, v); break;
-    case PROTOBUF_C_TYPE_UINT32: pack_u64(out, (uint32_t)v); break;
-    case PROTOBUF_C_TYPE_INT32: pack_i64(out, (int32_t)v); break;
-    default: pack_i64(out, (int64_t)v); break;
+    case PROTOBUF_C_TYPE_UINT64:
+        pack_u64(out, v);
+        break;
+    case PROTOBUF_C_TYPE_UINT32:
+        pack_u64(out, (uint32_t)v);
+        break;
+    case PROTOBUF_C_TYPE_INT32:
+        pack_i64(out, (int32_t)v);
+        break;
+    default:
+        pack_i64(out, (int64_t)v);
+        break;
     }
 }
 
 static int pack_value(const ProtobufCFieldDescriptor *f, const struct pb_field *field, unsigned depth, struct buf *out)
 {
     switch (f->type) {
-    case PROTOBUF_C_TYPE_STRING: pack_str(out, field->bytes); return 0;
-    case PROTOBUF_C_TYPE_BYTES: pack_bin(out, field->bytes); return 0;
-    case PROTOBUF_C_TYPE_MESSAGE: return pack_message(f->descriptor, field->bytes, depth + 1, out);
-    default: pack_number(f, field->varint, out); return 0;
+    case PROTOBUF_C_TYPE_STRING:
+        pack_str(out, field->bytes);
+        return 0;
+    case PROTOBUF_C_TYPE_BYTES:
+        pack_bin(out, field->bytes);
+        return 0;
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return pack_message(f->descriptor, field->bytes, depth + 1, out);
+    default:
+        pack_number(f, field->varint, out);
+        return 0;
     }
 }
 

@@ -21,6 +21,7 @@ struct answer {
     struct slice body; /* the API's response message, or this part of it */
     uint64_t total;    /* bytes of the whole message */
     uint64_t member;   /* VIA_CHANGE: whom the change was about; there is no body */
+    bool is_read;      /* nothing was changed for it */
     bool first;        /* the first part */
     bool more;         /* not the last part: pending_more asks for the next one */
 };

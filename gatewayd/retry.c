@@ -232,6 +232,7 @@ void retry_answer(struct gatewayd *g, const struct fr_result *r)
         .text = r->text,
         .body = r->body,
         .total = r->total,
+        .is_read = p->via != VIA_PROPOSE,
         .first = !p->started,
         .more = r->err == 0 && r->more != 0,
     };

@@ -16,6 +16,7 @@ struct method_stats {
 struct stats {
     struct method_stats *methods; /* as in route.c's table */
     uint64_t received_bytes, sent_bytes;
+    uint64_t dropped[DROP_COUNT];
 };
 
 void stats_init(struct gatewayd *g)
@@ -71,6 +72,8 @@ void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes)
     g->stats->sent_bytes += bytes;
 }
 
+void stats_dropped(struct gatewayd *g, enum drop why) { g->stats->dropped[why]++; }
+
 /* --- text -------------------------------------------------------------------------------------------------- */
 
 static const char *grpc_type(const struct call_handler *h)
@@ -117,6 +120,19 @@ static void one(struct buf *out, const char *name, const char *type, const char 
     metrics_u64(out, name, NULL, value);
 }
 
+static void per_drop(struct gatewayd *g, struct buf *out)
+{
+    static const char name[] = "trine_gateway_dropped_total";
+    static const char *const reasons[DROP_COUNT] = {
+        [DROP_LIMIT] = "reason=\"limit\"", [DROP_SLOW] = "reason=\"slow\"", [DROP_MALFORMED] = "reason=\"malformed\"",
+        [DROP_FLOOD] = "reason=\"flood\"", [DROP_UNREAD] = "reason=\"unread\""};
+    metrics_help(out, name, METRICS_COUNTER,
+        "Connections refused (limit) or ended (slow, malformed, flood), and requests refused for answers not read (unread).");
+    for (size_t i = 0; i < DROP_COUNT; i++) {
+        metrics_u64(out, name, reasons[i], g->stats->dropped[i]);
+    }
+}
+
 static void one_link(struct buf *out, struct link *link)
 {
     if (link == NULL) {
@@ -146,6 +162,7 @@ void stats_text(struct gatewayd *g, struct buf *out)
     one(out, "trine_gateway_calls", METRICS_GAUGE, "gRPC calls that are open.", g->call_count);
     one(out, "trine_gateway_pending_requests", METRICS_GAUGE, "Requests on their way round the ring.", g->pending.count);
     one(out, "trine_gateway_queued_bytes", METRICS_GAUGE, "Bytes of answers that clients have not taken yet.", g->outbound_bytes);
+    per_drop(g, out);
     metrics_help(out, "trine_gateway_link_downs_total", METRICS_COUNTER, "How often the link to a sibling was lost.");
     one_link(out, g->raftd);
     one_link(out, g->stored);

@@ -1,5 +1,6 @@
 /* watch - the client's side of watching: streams, creation, cancellation, progress, responses.
- * The rules and texts are spec/semantics.md §10 and §19.3. Events come from watch_feed.c; see watch.h for the machine. */
+ * The rules and texts are spec/semantics.md §10 and §19.3. Events come from watch_feed.c; see watch.h for the machine.
+ */
 #include "gatewayd/watch.h"
 
 #include <stdlib.h>
@@ -56,7 +57,8 @@ void watcher_send_pieces(struct watcher *w, int64_t rev)
         size_t end = first, bytes = 0;
         while (end < w->piece_count && (end == first || bytes + w->pieces[end]->len < mark))
             bytes += w->pieces[end++]->len;
-        send_response(w->stream, &(struct response){.rev = rev, .watch_id = w->id, .fragment = end < w->piece_count}, w->pieces + first, end - first);
+        send_response(w->stream, &(struct response){.rev = rev, .watch_id = w->id, .fragment = end < w->piece_count},
+                      w->pieces + first, end - first);
         first = end;
     }
     w->fed = true;
@@ -74,7 +76,7 @@ void stream_progress(struct stream *s, int64_t rev)
     /* Only if all are in step, and none waits for a revision of the future; else silence is the answer (§10). */
     if (s->count == 0)
         return;
-    TAILQ_FOREACH(w, &s->all, of_stream)
+    TAILQ_FOREACH (w, &s->all, of_stream)
         if (w->state != WATCHER_IN_STEP || w->start_rev > rev)
             return;
     send_response(s, &(struct response){.rev = rev, .watch_id = -1}, NULL, 0);
@@ -102,13 +104,15 @@ void watcher_free(struct watcher *w)
 
 void watcher_compacted(struct watcher *w, int64_t compact_rev)
 {
-    send_response(w->stream, &(struct response){.watch_id = w->id, .canceled = true, .compact_rev = compact_rev}, NULL, 0);
+    send_response(w->stream, &(struct response){.watch_id = w->id, .canceled = true, .compact_rev = compact_rev}, NULL,
+                  0);
     watcher_free(w);
 }
 
 static void watcher_cancel(struct watcher *w)
 {
-    send_response(w->stream, &(struct response){.rev = w->stream->hub->feed_rev, .watch_id = w->id, .canceled = true}, NULL, 0);
+    send_response(w->stream, &(struct response){.rev = w->stream->hub->feed_rev, .watch_id = w->id, .canceled = true},
+                  NULL, 0);
     watcher_free(w);
 }
 
@@ -116,7 +120,10 @@ void watcher_created(struct watcher *w, const struct fr_watching *m)
 {
     struct stream *s = w->stream;
     if (!w->range) {
-        send_response(s, &(struct response){.rev = m->rev, .watch_id = -1, .created = true, .canceled = true, .reason = w->refusal}, NULL, 0);
+        send_response(
+            s,
+            &(struct response){.rev = m->rev, .watch_id = -1, .created = true, .canceled = true, .reason = w->refusal},
+            NULL, 0);
         watcher_free(w);
         return;
     }
@@ -145,7 +152,8 @@ static struct watcher *stream_find(struct stream *s, int64_t id)
 }
 
 /* Why this creation is refused; NULL: it is not. */
-static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, struct slice key, struct slice end)
+static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, struct slice key,
+                                  struct slice end)
 {
     bool open = end.len == 1 && end.data[0] == 0;
     if (end.len && !open && slice_cmp(key, end) >= 0)
@@ -155,8 +163,8 @@ static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCre
     if (m->watch_id != 0 && stream_find(s, m->watch_id))
         return err_text(E_WATCH_DUPLICATE_ID);
     /* One range less than stored takes: the native door has one of its own. */
-    if (s->count >= WATCHERS_PER_STREAM_MAX || s->hub->watcher_count >= WATCHERS_MAX || HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX - 1 ||
-        s->hub->range_bytes >= WATCH_RANGE_BYTES_MAX)
+    if (s->count >= WATCHERS_PER_STREAM_MAX || s->hub->watcher_count >= WATCHERS_MAX ||
+        HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX - 1 || s->hub->range_bytes >= WATCH_RANGE_BYTES_MAX)
         return err_text(E_REQUEST_TOO_MANY_REQUESTS);
     return NULL;
 }
@@ -180,7 +188,8 @@ static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateReques
     w->refusal = create_refusal(s, m, key, end);
     struct token *t = token_new(h, TOKEN_CREATE, s, w);
     if (w->refusal) {
-        /* Asks for the revision all the same: its header tells it, and creations are answered in the order they came. */
+        /* Asks for the revision all the same: its header tells it, and creations are answered in the order they came.
+         */
         out_watch(h->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
         return;
     }
@@ -240,15 +249,20 @@ void watch_message(struct call *c, struct slice bytes)
         return;
     }
     switch (m->request_union_case) {
-    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST: watch_create(s, m->create_request); break;
-    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST: watch_cancel(s, m->cancel_request->watch_id); break;
+    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST:
+        watch_create(s, m->create_request);
+        break;
+    case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST:
+        watch_cancel(s, m->cancel_request->watch_id);
+        break;
     case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_PROGRESS_REQUEST:
         if (s->count) {
             struct token *t = token_new(s->hub, TOKEN_PROGRESS, s, NULL);
             out_watch(s->hub->g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
         }
         break;
-    default: break; /* an empty union: nothing asked, nothing answered, as etcd does */
+    default:
+        break; /* an empty union: nothing asked, nothing answered, as etcd does */
     }
     etcdserverpb__watch_request__free_unpacked(m, NULL);
     stream_pace(s);
@@ -313,8 +327,8 @@ static void tick_fire(struct deadline *d, uint64_t now_ms)
     hub_ask(h, TOKEN_TICK, &h->tick_token);
 }
 
-/* The revision that idle watchers are known to have: they go on from there after a restart of stored, not from a revision that
- * has been compacted since. */
+/* The revision that idle watchers are known to have: they go on from there after a restart of stored, not from a
+ * revision that has been compacted since. */
 #define WATCH_POSITION_MS 10000
 
 static void position_fire(struct deadline *d, uint64_t now_ms)
@@ -350,7 +364,7 @@ void watch_stop(struct gatewayd *g)
     deadline_stop(g, &h->position);
     feed_publish(h, false);
     HASH_ITER(hh, h->tokens, t, next)
-        token_free(h, t);
+    token_free(h, t);
     interval_index_free(h->index);
     free(h);
     g->watch = NULL;
@@ -362,8 +376,8 @@ void watch_metrics(struct gatewayd *g, struct buf *out)
     uint64_t slow = 0;
     struct stream *s;
     struct watcher *w;
-    TAILQ_FOREACH(s, &h->streams, of_hub)
-        TAILQ_FOREACH(w, &s->all, of_stream)
+    TAILQ_FOREACH (s, &h->streams, of_hub)
+        TAILQ_FOREACH (w, &s->all, of_stream)
             slow += w->state == WATCHER_BEHIND;
     metrics_help(out, "etcd_debugging_mvcc_watch_stream_total", "gauge", "Watch streams that are open.");
     metrics_u64(out, "etcd_debugging_mvcc_watch_stream_total", NULL, h->stream_count);
@@ -373,6 +387,7 @@ void watch_metrics(struct gatewayd *g, struct buf *out)
     metrics_u64(out, "etcd_debugging_mvcc_slow_watcher_total", NULL, slow);
     metrics_help(out, "trine_gateway_watch_events_total", "counter", "Live events received from stored.");
     metrics_u64(out, "trine_gateway_watch_events_total", NULL, h->event_count);
-    metrics_help(out, "trine_gateway_watch_fell_behind_total", "counter", "Times that a client read too slowly and went back to history.");
+    metrics_help(out, "trine_gateway_watch_fell_behind_total", "counter",
+                 "Times that a client read too slowly and went back to history.");
     metrics_u64(out, "trine_gateway_watch_fell_behind_total", NULL, h->slow_count);
 }

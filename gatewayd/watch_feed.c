@@ -94,7 +94,8 @@ void token_free(struct watch_hub *h, struct token *t)
 
 void token_forget(struct watch_hub *h, struct token *t)
 {
-    /* A slice that nobody wants any more still counts until it came: who creates and cancels must not fill stored's line. */
+    /* A slice that nobody wants any more still counts until it came: who creates and cancels must not fill stored's
+     * line. */
     if (t->kind == TOKEN_HISTORY)
         token_leave(t);
     else
@@ -149,7 +150,8 @@ void feed_leave(struct watcher *w)
 
 bool stream_has_room(const struct stream *s)
 {
-    /* While all clients together are slow, each may be so only as long as `writable` will tell that it is not any more. */
+    /* While all clients together are slow, each may be so only as long as `writable` will tell that it is not any more.
+     */
     bool crowded = s->hub->g->outbound_bytes > OUTBOUND_BYTES_MAX;
     return call_queued_bytes(s->call) <= (crowded ? CALL_QUEUE_LOW_BYTES : WATCH_STREAM_BYTES_MAX);
 }
@@ -173,7 +175,8 @@ void feed_pump(struct watch_hub *h, struct stream *s)
         TAILQ_REMOVE(&h->hungry, s, of_hungry);
         s->hungry = false;
         /* Comes back with its next PAST_END, or when its client has read (watch_writable). */
-        if (TAILQ_EMPTY(&s->behind) || s->asked >= WATCH_STREAM_ASKED_MAX || !stream_has_room(s) || call_is_over(s->call))
+        if (TAILQ_EMPTY(&s->behind) || s->asked >= WATCH_STREAM_ASKED_MAX || !stream_has_room(s) ||
+            call_is_over(s->call))
             continue;
         ask_first_in_line(h, s);
         s->hungry = true;
@@ -197,7 +200,8 @@ void feed_ask_history(struct watcher *w)
 /* Field `events` of WatchResponse: one mvccpb.Event. */
 static struct shared_bytes *encode_event(uint64_t type, struct slice kv, struct slice prev)
 {
-    uint8_t heads[64]; /* of the event, its type, kv and prev_kv: the bytes of the last two are copied once, into their place */
+    uint8_t heads[64]; /* of the event, its type, kv and prev_kv: the bytes of the last two are copied once, into their
+                          place */
     struct buf b = {heads, 0, sizeof(heads)};
     size_t prev_size = prev.len ? pb_head_size(3, prev.len) + prev.len : 0;
     pb_add_head(&b, 11, (type ? 2 : 0) + pb_head_size(2, kv.len) + kv.len + prev_size);
@@ -256,7 +260,7 @@ static void event_to_range(struct interval_node *node, void *arg)
     struct shared_bytes **form = r->want_prev ? &e->with_prev : &e->plain;
     if (!*form)
         *form = encode_event(e->frame->type, e->frame->kv, r->want_prev ? e->frame->prev : SLICE_EMPTY);
-    TAILQ_FOREACH(w, &r->in_step, of_range)
+    TAILQ_FOREACH (w, &r->in_step, of_range)
         if (watcher_wants(w, e->frame->rev, e->frame->type))
             watcher_add(w, *form, e->frame->rev);
 }
@@ -306,9 +310,10 @@ static void progress_tick(struct watch_hub *h, int64_t rev)
 {
     struct stream *s;
     struct watcher *w;
-    TAILQ_FOREACH(s, &h->streams, of_hub) {
-        TAILQ_FOREACH(w, &s->all, of_stream) {
-            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->start_rev <= rev && stream_has_room(s))
+    TAILQ_FOREACH (s, &h->streams, of_hub) {
+        TAILQ_FOREACH (w, &s->all, of_stream) {
+            if (w->progress_notify && !w->fed && w->state == WATCHER_IN_STEP && w->start_rev <= rev &&
+                stream_has_room(s))
                 watcher_progress(w, rev);
             w->fed = false;
         }
@@ -393,11 +398,12 @@ void watch_on_stored_down(struct gatewayd *g)
     struct stream *s;
     struct watcher *w;
     struct token *t, *t_next;
-    /* A watcher in step that has nothing to send has all up to feed_rev; a revision that the loss has cut is read again. */
+    /* A watcher in step that has nothing to send has all up to feed_rev; a revision that the loss has cut is read
+     * again. */
     int64_t have = h->feed_rev + !h->mid_revision;
     h->mid_revision = false;
-    TAILQ_FOREACH(s, &h->streams, of_hub) {
-        TAILQ_FOREACH(w, &s->all, of_stream) {
+    TAILQ_FOREACH (s, &h->streams, of_hub) {
+        TAILQ_FOREACH (w, &s->all, of_stream) {
             if (w->state == WATCHER_CREATING)
                 continue; /* its token stays: asked again at `up` */
             if (w->state == WATCHER_IN_STEP && !w->dirty)
@@ -405,7 +411,8 @@ void watch_on_stored_down(struct gatewayd *g)
             feed_fall_behind(w);
         }
     }
-    HASH_ITER(hh, h->tokens, t, t_next) {
+    HASH_ITER(hh, h->tokens, t, t_next)
+    {
         struct history_reader *reader = t->reader;
         if (t->kind == TOKEN_HISTORY || reader)
             token_free(h, t); /* the slices died with stored; the other questions are asked again at `up` */
@@ -423,22 +430,24 @@ void watch_on_stored_up(struct gatewayd *g)
     struct watcher *w;
     /* Ranges first: what happens after a range is registered comes live, what happened before comes from history. */
     HASH_ITER(hh, h->ranges, r, r_next)
-        out_watch(g, 0, r->id, r->want_prev, r->node.key, r->node.end);
-    HASH_ITER(hh, h->tokens, t, t_next) {
+    out_watch(g, 0, r->id, r->want_prev, r->node.key, r->node.end);
+    HASH_ITER(hh, h->tokens, t, t_next)
+    {
         struct range *of = t->watcher ? t->watcher->range : NULL;
         if (t->kind == TOKEN_CREATE && of)
             out_watch(g, t->number, of->id, of->want_prev, of->node.key, of->node.end);
         else
             out_watch(g, t->number, 0, false, SLICE_EMPTY, SLICE_EMPTY);
     }
-    TAILQ_FOREACH(s, &h->streams, of_hub)
-        TAILQ_FOREACH(w, &s->all, of_stream)
+    TAILQ_FOREACH (s, &h->streams, of_hub)
+        TAILQ_FOREACH (w, &s->all, of_stream)
             feed_ask_history(w);
 }
 
 /* --- others who listen ------------------------------------------------------------------------ */
 
-void feed_read(struct watch_hub *h, struct history_reader *r, int64_t from, bool want_prev, struct slice key, struct slice end)
+void feed_read(struct watch_hub *h, struct history_reader *r, int64_t from, bool want_prev, struct slice key,
+               struct slice end)
 {
     struct token *t = token_new(h, TOKEN_READER, NULL, NULL);
     t->reader = r;

@@ -3,8 +3,8 @@
  * into messages for wire.c.
  *
  *      from    to      by
- *      DOWN    HELLO   link_attached: a pipe is there; our HELLO is due
- *      HELLO   UP      hello_take: the peer's HELLO fits and `up` agreed
+ *      DOWN    HELLO   link_attached: a pipe is there; the listening end's HELLO is due
+ *      HELLO   UP      hello_take: the peer's HELLO fits and `up` agreed; now the dialing end's HELLO is due
  *      HELLO   DOWN    link_close (refused, malformed, too late) or link_lost (pipe gone)
  *      UP      DOWN    the same two; `down` is called
  *
@@ -46,6 +46,7 @@ struct link {
     char *name;
     enum role self, peer_role;
     unsigned slot;
+    bool speaks_first; /* the listening end */
 
     enum link_state state;
     struct fr_hello hello; /* what we say */
@@ -254,7 +255,7 @@ static void link_attached(struct link *l)
     l->state = LINK_HELLO;
     l->seq_out = 1; /* 0 is the HELLO, which may leave after frames were queued behind it */
     l->seq_in = 0;
-    l->hello_due = true;
+    l->hello_due = l->speaks_first;
     pending_reset(l);
     loop_timer_set(l->hello_timer, loop_now_ms(l->loop) + LINK_HELLO_MS_MAX);
     loop_turn_again(l->loop);
@@ -332,6 +333,8 @@ static void hello_take(struct link *l, const struct frame *frame)
         return;
     }
     loop_timer_stop(l->hello_timer);
+    if (!l->speaks_first)
+        l->hello_due = true;
     l->peer = frame->hello;
     l->state = LINK_UP;
     err = l->ops->up(l, &l->peer, l->arg);
@@ -351,8 +354,8 @@ static void frame_take(struct link *l, const struct frame *frame)
 
     l->stats.frames_in++;
     if (frame->seq != l->seq_in++) {
-        link_close(l, &l->stats.malformed, "%s has seq %" PRIu64 ", expected %" PRIu64, frame_name(frame->type), frame->seq,
-                   l->seq_in - 1);
+        link_close(l, &l->stats.malformed, "%s has seq %" PRIu64 ", expected %" PRIu64, frame_name(frame->type),
+                   frame->seq, l->seq_in - 1);
     } else if (l->state == LINK_HELLO) {
         if (frame->type == FR_HELLO)
             hello_take(l, frame);
@@ -363,7 +366,8 @@ static void frame_take(struct link *l, const struct frame *frame)
     } else if (!frame_may(frame->type, (enum role)l->peer.role, l->self)) {
         link_close(l, &l->stats.malformed, "%s is not for this peer to say", frame_name(frame->type));
     } else if ((err = l->ops->frame(l, frame, l->arg)) != 0 && l->state == LINK_UP) {
-        link_close(l, &l->stats.malformed, "%s seq %" PRIu64 ": %s", frame_name(frame->type), frame->seq, err_text(err));
+        link_close(l, &l->stats.malformed, "%s seq %" PRIu64 ": %s", frame_name(frame->type), frame->seq,
+                   err_text(err));
     }
 }
 
@@ -389,8 +393,8 @@ static void message_take(struct link *l)
             break;
         }
         if (got < 0) {
-            link_close(l, &l->stats.malformed, "message of %zu bytes: %s at byte %zu", l->message.bytes.len, err_text(got),
-                       l->message.bytes.len - l->rest.len);
+            link_close(l, &l->stats.malformed, "message of %zu bytes: %s at byte %zu", l->message.bytes.len,
+                       err_text(got), l->message.bytes.len - l->rest.len);
             break;
         }
         if (trace)
@@ -467,6 +471,7 @@ struct link *link_new(struct loop *loop, const struct link_conf *conf, const str
     l->self = conf->self;
     l->peer_role = conf->peer;
     l->slot = conf->slot;
+    l->speaks_first = conf->listen;
     l->hello_timer = loop_timer_new(loop, hello_late_cb, l);
     l->wire = wire_new(loop, l->name, conf->url, conf->listen, link_gather_cb, l);
     loop_on_turn_end(loop, link_speak_cb, l);

@@ -11,8 +11,10 @@
  * no message is on its way, all that is pending leaves as one message (cut at frame borders near
  * LINK_MESSAGE_BYTES_SOFT). While a message is on its way the next one gathers. There is no timer in it.
  *
- * HELLO travels alone, each side's first message on a pipe; frames count from it (seq), so one that went missing
- * or came from an earlier connection closes the pipe instead of being taken for another.
+ * HELLO travels alone, each side's first message on a pipe. The listening end says it first: nng's listener closes the
+ * pipe of a second peer at once, and nng 1.5.2 leaks a message that is just being sent then. Frames count
+ * from HELLO (seq), so one that went missing or came from an earlier connection closes the pipe instead of being
+ * taken for another.
  *
  * Nothing relies on delivery: frames queued when a link goes down are dropped, and `down` tells the owner,
  * who resumes from what the next HELLO says. All functions and callbacks belong to the loop's thread. */

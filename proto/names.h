@@ -5,6 +5,7 @@
 #define NAME_RAFT_DIR "raft"       /* below data-dir: raftd's */
 #define NAME_STORE_DIR "store"     /* below data-dir: stored's */
 #define NAME_LOCK_FILE "LOCK.pid"  /* in each of them: held by the daemon that uses it (LevelDB has its own LOCK) */
+#define NAME_RESERVE_FILE "reserve"   /* in store/: blocks to go on with when the disk is full */
 #define NAME_RAFTD_SOCKET "raftd.ipc"
 #define NAME_STORED_SOCKET "stored.ipc"
 #define NAME_NATIVE_SOCKET "native.ipc"

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static int real_open_dir(const char *path)
@@ -62,6 +63,16 @@ static int real_allocate(int fd, uint64_t size)
     return posix_fallocate(fd, 0, (off_t)size);
 }
 
+static bool real_room(int fd, uint64_t size, uint64_t keep)
+{
+    struct statvfs fs;
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || fstatvfs(fd, &fs) != 0 || (uint64_t)st.st_blocks * 512 >= size)
+        return true;
+    return (uint64_t)fs.f_bavail * fs.f_frsize >= size + keep;
+}
+
 static void real_forget(int fd)
 {
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -107,6 +118,7 @@ const struct disk disk_real = {
     .size = real_size,
     .truncate = real_truncate,
     .allocate = real_allocate,
+    .room = real_room,
     .forget = real_forget,
     .rename = real_rename,
     .unlink = real_unlink,

@@ -139,13 +139,13 @@ static void ready_entries(struct raft *r, struct raft_out *o)
 /* Messages of `early` took their entries from `sent` in the same order; it has stopped moving now. */
 static void ready_messages(struct raft_out *o)
 {
-    struct entry **next = o->sent;
+    size_t next = 0; /* in sent, which is NULL while nothing was ever sent */
 
     for (size_t i = 0; i < o->early_count; i++) {
-        o->early[i].entries = o->early[i].entry_count > 0 ? next : NULL;
+        o->early[i].entries = o->early[i].entry_count > 0 ? &o->sent[next] : NULL;
         next += o->early[i].entry_count;
     }
-    must(next == o->sent + o->sent_count);
+    must(next == o->sent_count);
 }
 
 void raft_ready(struct raft *r, struct raft_ready *ready)

@@ -92,7 +92,7 @@ uint64_t wal_first_index(const struct wal *w);
 uint64_t wal_last_index(const struct wal *w);
 
 /* The disk is full: the next segment could not be made. Proposals are to be refused; what was accepted before, and
- * term and vote, still have the rest of this segment and the reserved one. */
+ * term and vote, still have the rest of this segment. */
 bool wal_no_space(const struct wal *w);
 
 struct wal_stats {

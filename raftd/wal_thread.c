@@ -4,9 +4,11 @@
  * the file's map, and each fdatasync would have to commit the journal too. Zeroing goes in pieces, each synced,
  * so that a sync of the log never queues behind 64 MiB of them.
  *
- * When the disk is full: making the spare fails, no_space is raised, proposals are refused by turn.c. What
- * still comes (entries accepted before, term, vote) goes to the rest of the segment and then to the reserve. The
- * preparer tries again every second, reserve first, and lowers the flag when both exist. */
+ * When the disk is full: the reserve becomes the spare, whose blocks it has already, and from then on the files go in a
+ * circle: what is dropped from the log's front is its next segment. So deletes and compactions, which make room, still
+ * get through. Only while there is no spare at half of a segment is no_space raised and are proposals refused by turn.c; what
+ * still comes (entries accepted before, term, vote) goes to the rest of the segment. The preparer tries again every
+ * second, spare first. It never takes the last DISK_KEEP_BYTES, which are stored's, not even for the moment of trying. */
 #include "raftd/wal_thread.h"
 #include "raftd/mutant.h"
 
@@ -22,6 +24,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
@@ -48,6 +51,7 @@ struct wal_writer {
     bool want_spare, have_spare, have_reserve;
     uint64_t retired[RETIRED_MAX];
     size_t retired_count;
+    unsigned failed; /* tries to make a spare */
     bool no_space; /* atomic */
 
     struct histogram sync_us, write_us; /* written by the writer only */
@@ -120,6 +124,11 @@ static bool file_make(struct wal_writer *wr, const char *tmp, const char *name, 
             return false;
         fatal("wal: open of %s", tmp);
     }
+    if (!disk->room(fd, wr->conf.segment_bytes, DISK_KEEP_BYTES)) {
+        disk->unlink(wr->conf.dirfd, tmp);
+        disk->close(fd);
+        return false;
+    }
     /* Allocation tells about a full disk before 64 MiB were written. Where it is not supported, writing tells. */
     err = disk->allocate(fd, wr->conf.segment_bytes);
     if (err == EOPNOTSUPP || err == EINVAL)
@@ -167,11 +176,36 @@ static void no_space_set(struct wal_writer *wr, bool full)
 
 enum prepared { PREPARED_NOTHING, PREPARED_SOMETHING, PREPARED_DISK_FULL };
 
+/* The reserve becomes the spare: its blocks are there already. */
+static bool reserve_use(struct wal_writer *wr)
+{
+    if (wr->conf.disk->rename(wr->conf.dirfd, RESERVE_NAME, SPARE_TMP) != 0)
+        fatal("wal: rename of %s", RESERVE_NAME);
+    dir_sync(wr);
+    log_warnx("wal: the disk is full: the reserved segment is the next one");
+    return file_make(wr, SPARE_TMP, SPARE_NAME, true);
+}
+
+/* A spare that an earlier life left behind may have the head of a segment in it: zeroed again it is one, where blocks are
+ * scarce; elsewhere a new one costs less than the zeros. */
+static void spare_leftover(struct wal_writer *wr)
+{
+    const struct disk *disk = wr->conf.disk;
+    int dirfd = wr->conf.dirfd;
+
+    disk->unlink(dirfd, SPARE_TMP);
+    if (!disk->exists(dirfd, SPARE_NAME))
+        return;
+    wr->want_spare = !disk->room(dirfd, wr->conf.segment_bytes, DISK_KEEP_BYTES);
+    if (wr->want_spare ? disk->rename(dirfd, SPARE_NAME, SPARE_TMP) : disk->unlink(dirfd, SPARE_NAME))
+        fatal("wal: removal of %s", SPARE_NAME);
+}
+
 /* Removes or reuses the oldest retired segment. Called with the lock, which it lets go meanwhile. */
-static void prepare_retired(struct wal_writer *wr, bool full)
+static void prepare_retired(struct wal_writer *wr)
 {
     uint64_t number = wr->retired[0];
-    bool reuse = !wr->have_spare && !full;
+    bool reuse = !wr->have_spare;
 
     memmove(wr->retired, wr->retired + 1, --wr->retired_count * sizeof(number));
     wr->want_spare |= reuse;
@@ -185,7 +219,7 @@ static void prepare_retired(struct wal_writer *wr, bool full)
 static enum prepared prepare_one(struct wal_writer *wr, bool full)
 {
     if (wr->retired_count > 0) {
-        prepare_retired(wr, full);
+        prepare_retired(wr);
         return PREPARED_SOMETHING;
     }
     bool reserve = !wr->have_reserve, spare = wr->want_spare && !wr->have_spare;
@@ -194,14 +228,19 @@ static enum prepared prepare_one(struct wal_writer *wr, bool full)
     if (full)
         return PREPARED_DISK_FULL;
     pthread_mutex_unlock(&wr->lock);
-    bool made = reserve ? file_make(wr, RESERVE_TMP, RESERVE_NAME, false) : file_make(wr, SPARE_TMP, SPARE_NAME, true);
+    bool made = spare ? file_make(wr, SPARE_TMP, SPARE_NAME, true) : file_make(wr, RESERVE_TMP, RESERVE_NAME, false);
+    bool use = spare && !made && !reserve;
+    if (use)
+        made = reserve_use(wr);
     pthread_mutex_lock(&wr->lock);
-    if (made && reserve)
-        wr->have_reserve = true;
-    else if (made)
-        wr->have_spare = true;
-    if (!made || (wr->have_reserve && (wr->have_spare || !wr->want_spare)))
+    if (spare) {
+        wr->have_spare = made;
+        wr->have_reserve = wr->have_reserve && !use;
+        wr->failed += !made;
         no_space_set(wr, !made);
+    } else {
+        wr->have_reserve = made;
+    }
     pthread_cond_broadcast(&wr->done);
     return made ? PREPARED_SOMETHING : PREPARED_DISK_FULL;
 }
@@ -236,32 +275,24 @@ static void *preparer_run(void *arg)
 
 /* --- the writer --------------------------------------------------------------------------------- */
 
-/* Takes the spare, or the reserve when the disk is full. Returns the name of the file. */
-static const char *segment_take(struct wal_writer *wr)
+/* Takes the spare, which the preparer makes of the reserve when the disk is full. */
+static void spare_take(struct wal_writer *wr)
 {
-    const char *name = NULL;
-
     pthread_mutex_lock(&wr->lock);
     wr->want_spare = true;
     pthread_cond_signal(&wr->prepare);
-    while (!name) {
-        if (wr->have_spare) {
-            wr->have_spare = wr->want_spare = false;
-            name = SPARE_NAME;
-        } else if (wal_writer_no_space(wr)) {
-            if (!wr->have_reserve)
-                fatalx("wal: no space left on device, and the reserved segment is used up");
-            wr->have_reserve = false;
-            name = RESERVE_NAME;
-        } else if (wr->conf.threadless) {
+    /* A try that began before our signal may fail for what is gone by now; the next one counts. */
+    for (unsigned failed = wr->failed; !wr->have_spare;) {
+        if (wr->failed - failed >= 2)
+            fatalx("wal: no space left on device, and the reserved segment is used up");
+        if (wr->conf.threadless)
             prepare_one(wr, false);
-        } else {
+        else
             pthread_cond_wait(&wr->done, &wr->lock);
-        }
     }
+    wr->have_spare = wr->want_spare = false;
     pthread_cond_signal(&wr->prepare);
     pthread_mutex_unlock(&wr->lock);
-    return name;
 }
 
 static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t count, uint64_t offset)
@@ -290,20 +321,20 @@ static void all_written(struct wal_writer *wr, int fd, struct iovec *iov, size_t
 static void segment_roll(struct wal_writer *wr, struct wal_job *job)
 {
     char name[WAL_NAME_BYTES];
-    const char *from = segment_take(wr);
     const struct disk *disk = wr->conf.disk;
-    int fd = disk->open(wr->conf.dirfd, from, O_RDWR);
     struct iovec head = {job->head.data, job->head.len};
 
+    spare_take(wr);
+    int fd = disk->open(wr->conf.dirfd, SPARE_NAME, O_RDWR);
     if (fd < 0)
-        fatal("wal: open of %s", from);
+        fatal("wal: open of %s", SPARE_NAME);
     wal_segment_name(name, job->number);
     if (job->size > wr->conf.segment_bytes)
         wal_pwrite_zeros(disk, fd, wr->conf.segment_bytes, job->size, name);
     all_written(wr, fd, &head, 1, 0);
     wal_sync_fd(disk, fd, wr->conf.no_fsync, name);
-    if (disk->rename(wr->conf.dirfd, from, name) != 0)
-        fatal("wal: rename of %s to %s", from, name);
+    if (disk->rename(wr->conf.dirfd, SPARE_NAME, name) != 0)
+        fatal("wal: rename of %s to %s", SPARE_NAME, name);
     if (MUTATE(WAL_NO_DIR_SYNC, true, false))
         dir_sync(wr);
     job->fd = fd;
@@ -381,8 +412,7 @@ struct wal_writer *wal_writer_new(const struct wal_writer_conf *conf)
     /* etcd's buckets of etcd_disk_wal_fsync_duration_seconds. */
     histogram_init(&wr->sync_us, 1000, 14);
     histogram_init(&wr->write_us, 1000, 14);
-    conf->disk->unlink(conf->dirfd, SPARE_NAME);
-    conf->disk->unlink(conf->dirfd, SPARE_TMP);
+    spare_leftover(wr);
     conf->disk->unlink(conf->dirfd, RESERVE_TMP);
     wr->have_reserve = conf->disk->exists(conf->dirfd, RESERVE_NAME);
     pthread_mutex_init(&wr->lock, NULL);

@@ -3,7 +3,7 @@
  *
  *   NUMBER.wal       a segment of the log
  *   spare            whole, zeroed, synced: the next segment
- *   reserve          allocated: the segment to use when the disk is full
+ *   reserve          allocated: becomes the spare when the disk is full
  *   *.tmp            not finished; removed at start */
 #ifndef RAFTD_WAL_THREAD_H
 #define RAFTD_WAL_THREAD_H

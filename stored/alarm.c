@@ -1,13 +1,13 @@
 /* alarm - what is wrong with a member, as all members know it: a short list, replicated and kept in the store.
  * From apply.c (raise, clear), read.c (list) and the tick of upkeep.c (is there room?). Rules: spec/semantics.md §15.
- * NOSPACE is raised by a proposal, not on the spot, so that every member refuses from the same entry on. */
+ * NOSPACE is raised by a proposal, not on the spot, so that every member refuses from the same entry on. One that was raised
+ * for the quota stays until somebody disarms it, as etcd's does. One that was raised for the disk is no decision of anybody's:
+ * the member that raised it takes it back when the disk has room again. */
 #include "stored/stored.h"
 
 #include <endian.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "common/err.h"
 #include "common/limits.h"
@@ -17,9 +17,13 @@
 
 enum alarm_action { ALARM_GET = 0, ALARM_ACTIVATE = 1, ALARM_DEACTIVATE = 2 };
 
+/* AlarmRequest is etcd's: 1 action, 2 memberID, 3 alarm. This field is ours, in requests that stored makes. */
+#define ALARM_FIELD_BY_DISK 100
+
 struct alarm {
     uint64_t member;
     enum alarm_kind kind;
+    bool by_disk; /* no part of its identity */
 };
 
 /* Sorted by (member, kind). At most two kinds per member. */
@@ -28,12 +32,12 @@ struct alarms {
     size_t count;
     size_t by_kind[3];     /* how many of each kind */
     uint64_t proposed_ms;  /* when NOSPACE was proposed last; 0: not, or it came back */
-    bool statvfs_failed;   /* said once */
 };
 
-struct alarm_key { /* key of META_ALARM, big endian */
+struct alarm_key { /* key of META_ALARM, big endian; the value is empty, or BY_DISK */
     uint64_t member, kind;
 };
+#define BY_DISK SLICE_LIT("disk")
 
 const char *alarm_name(enum alarm_kind kind)
 {
@@ -77,11 +81,10 @@ static int load_one(void *arg, struct slice key, struct slice value)
     bool found;
     size_t pos;
 
-    UNUSED(value);
     if (key.len != sizeof k)
         fatalx("alarm: damaged record in the store, key of %zu bytes", key.len);
     memcpy(&k, key.data, sizeof k);
-    a = (struct alarm){be64toh(k.member), (enum alarm_kind)be64toh(k.kind)};
+    a = (struct alarm){be64toh(k.member), (enum alarm_kind)be64toh(k.kind), slice_eq(value, BY_DISK)};
     if (a.kind != ALARM_NOSPACE && a.kind != ALARM_CORRUPT)
         fatalx("alarm: damaged record in the store, kind %llu", (unsigned long long)be64toh(k.kind));
     pos = alarm_find(as, &a, &found);
@@ -118,10 +121,9 @@ void alarm_each(const struct stored *s, void (*cb)(void *arg, uint64_t member, e
 }
 
 struct alarm_request {
-    uint64_t action, member, kind;
+    uint64_t action, member, kind, by_disk;
 };
 
-/* AlarmRequest: 1 action, 2 memberID, 3 alarm. */
 static int alarm_decode(struct slice body, struct alarm_request *rq)
 {
     struct pb_field f;
@@ -137,6 +139,8 @@ static int alarm_decode(struct slice body, struct alarm_request *rq)
             rq->member = f.varint;
         if (f.number == 3)
             rq->kind = f.varint;
+        if (f.number == ALARM_FIELD_BY_DISK)
+            rq->by_disk = f.varint;
     }
     if (got == 0 && rq->kind > ALARM_CORRUPT)
         return E_INVALID;
@@ -163,7 +167,7 @@ static void alarm_raise(struct stored *s, struct alarm a)
     if (found)
         return;
     alarm_insert(s->alarms, pos, a);
-    mvcc_meta_put(s->mvcc, META_ALARM, slice_of(&k, sizeof k), SLICE_EMPTY);
+    mvcc_meta_put(s->mvcc, META_ALARM, slice_of(&k, sizeof k), a.by_disk ? BY_DISK : SLICE_EMPTY);
     log_warnx("alarm: %s raised for member %llx", alarm_name(a.kind), (unsigned long long)a.member);
 }
 
@@ -195,7 +199,7 @@ int alarm_apply(struct stored *s, struct slice body, struct buf *out)
         return err;
     if (rq.action != ALARM_ACTIVATE && rq.action != ALARM_DEACTIVATE)
         return alarm_get(s, body, out);
-    a = (struct alarm){rq.member, (enum alarm_kind)rq.kind};
+    a = (struct alarm){rq.member, (enum alarm_kind)rq.kind, rq.by_disk != 0};
     mvcc_add_header(s->mvcc, out, -1);
     if (a.kind == ALARM_NONE) /* no-op, and the list stays empty */
         return 0;
@@ -233,48 +237,50 @@ uint64_t alarm_quota(const struct stored *s)
     return s->conf->quota_backend_bytes ? (uint64_t)s->conf->quota_backend_bytes : QUOTA_BYTES_DEFAULT;
 }
 
-/* Why there is no more room, or NULL. */
-static const char *space_trouble(struct stored *s)
+static bool over_quota(struct stored *s)
 {
     struct mvcc_stats stats;
-    struct statvfs fs;
     uint64_t quota = alarm_quota(s);
 
     mvcc_get_stats(s->mvcc, &stats);
-    if (quota && stats.disk_bytes > quota)
-        return "the store is larger than quota-backend-bytes";
-    if (statvfs(s->conf->data_dir, &fs) != 0) {
-        if (!s->alarms->statvfs_failed)
-            log_warn("alarm: cannot ask for the free space of %s", s->conf->data_dir);
-        s->alarms->statvfs_failed = true;
-        return NULL;
-    }
-    if ((uint64_t)fs.f_bavail * fs.f_frsize < DISK_RESERVE_BYTES)
-        return "the disk is nearly full";
-    return NULL;
+    return quota && stats.disk_bytes > quota;
+}
+
+/* An AlarmRequest about NOSPACE on this member. */
+static void propose(struct stored *s, enum alarm_action action, bool by_disk, uint64_t now_ms)
+{
+    struct buf body = BUF_INIT;
+
+    s->alarms->proposed_ms = MAX(now_ms, 1);
+    pb_add_uint(&body, 1, action);
+    pb_add_uint(&body, 2, s->member_id);
+    pb_add_uint(&body, 3, ALARM_NOSPACE);
+    if (by_disk)
+        pb_add_uint(&body, ALARM_FIELD_BY_DISK, 1);
+    out_propose(s, COMMAND_ALARM, buf_slice(&body));
+    buf_fini(&body);
 }
 
 void alarm_check_space(struct stored *s, uint64_t now_ms)
 {
-    struct alarm own = {s->member_id, ALARM_NOSPACE};
+    struct alarm own = {.member = s->member_id, .kind = ALARM_NOSPACE};
     struct alarms *as = s->alarms;
-    struct buf body = BUF_INIT;
-    const char *trouble;
     bool found;
+    size_t pos;
 
     if (!s->raft_up || !s->leader || !s->member_id)
         return;
-    alarm_find(as, &own, &found);
-    if (found || (as->proposed_ms && now_ms - as->proposed_ms < ALARM_ATTEMPT_MS))
+    if (as->proposed_ms && now_ms - as->proposed_ms < ALARM_ATTEMPT_MS)
         return;
-    trouble = space_trouble(s);
-    if (!trouble)
-        return;
-    log_warnx("alarm: %s: proposing NOSPACE", trouble);
-    as->proposed_ms = MAX(now_ms, 1);
-    pb_add_uint(&body, 1, ALARM_ACTIVATE);
-    pb_add_uint(&body, 2, s->member_id);
-    pb_add_uint(&body, 3, ALARM_NOSPACE);
-    out_propose(s, COMMAND_ALARM, buf_slice(&body));
-    buf_fini(&body);
+    pos = alarm_find(as, &own, &found);
+    if (found && as->list[pos].by_disk && !over_quota(s) && space_state(s) == SPACE_AMPLE) {
+        log_info("alarm: the disk has room again: proposing the end of NOSPACE");
+        propose(s, ALARM_DEACTIVATE, false, now_ms);
+    } else if (!found && over_quota(s)) {
+        log_warnx("alarm: the store is larger than quota-backend-bytes: proposing NOSPACE");
+        propose(s, ALARM_ACTIVATE, false, now_ms);
+    } else if (!found && space_state(s) == SPACE_FULL) {
+        log_warnx("alarm: the disk is nearly full: proposing NOSPACE");
+        propose(s, ALARM_ACTIVATE, true, now_ms);
+    }
 }

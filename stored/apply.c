@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/err.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "proto/api.h"
 #include "proto/pb.h"
@@ -141,6 +142,8 @@ static void apply_command(struct stored *s, const struct fr_apply *fr)
     results_add(s, &c, err, buf_slice(out), physical);
     if (physical)
         upkeep_wait_compacted(s, &c, buf_slice(out));
+    if (out->cap > RESULTS_KEEP_BYTES)
+        buf_fini(out);
 }
 
 int apply_entry(struct stored *s, const struct fr_apply *fr)

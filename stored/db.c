@@ -1,4 +1,4 @@
-/* db - the only file that knows LevelDB.
+/* db - the only file that knows LevelDB's API; db_check.c knows its files.
  * Options and why: paranoid_checks (damage stops the open instead of losing records), no compression (values are small and
  * mostly unique, and the CPU is the budget: architecture §7), a write buffer of 16 MiB (fewer, larger tables), a block cache
  * of 8 MiB (hot records live in stored's own cache), checksums verified on every read. */
@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/crc32c.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/limits.h"
@@ -78,12 +77,6 @@ static int error_code(const char *text)
     return E_IO;
 }
 
-static bool has_suffix(const char *name, const char *suffix)
-{
-    size_t len = strlen(name), suffix_len = strlen(suffix);
-    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
-}
-
 static bool has_current(const char *dir)
 {
     char *path = xasprintf("%s/CURRENT", dir);
@@ -92,26 +85,32 @@ static bool has_current(const char *dir)
     return there;
 }
 
-/* LevelDB takes a directory without the file CURRENT for a new one, and what lies in it for rubbish. Tables and logs are
- * made only after CURRENT: where they are and it is not, it was lost. */
-static bool current_is_lost(const char *dir)
+/* LevelDB takes a directory without CURRENT for a new one, and throws away the tables that it finds there. It writes CURRENT
+ * before any of them. */
+static int check_current(const char *dir, struct buf *why)
 {
-    bool has_files = false;
-    DIR *d = has_current(dir) ? NULL : opendir(dir);
+    DIR *d = opendir(dir);
+    const char *orphan = NULL;
     if (d == NULL) {
-        return false;
+        return 0; /* LevelDB says what is wrong with it */
     }
-    for (struct dirent *e = readdir(d); e != NULL && !has_files; e = readdir(d)) {
-        has_files = has_suffix(e->d_name, ".ldb") || has_suffix(e->d_name, ".sst") || has_suffix(e->d_name, ".log");
+    if (faccessat(dirfd(d), "CURRENT", F_OK, 0) != 0 && errno == ENOENT) {
+        struct dirent *e;
+        while (orphan == NULL && (e = readdir(d)) != NULL) {
+            const char *dot = strrchr(e->d_name, '.');
+            orphan = dot != NULL && (strcmp(dot, ".ldb") == 0 || strcmp(dot, ".log") == 0) ? e->d_name : NULL;
+        }
+    }
+    if (orphan != NULL) {
+        buf_printf(why, "%s/CURRENT: missing, but %s is there", dir, orphan);
     }
     closedir(d);
-    return has_files;
+    return orphan != NULL ? E_DAMAGED : 0;
 }
 
 int db_open(struct db **out, const char *dir, bool lenient, struct buf *why)
 {
-    if (current_is_lost(dir)) {
-        buf_printf(why, "%s/CURRENT: missing, and without it nothing here can be found", dir);
+    if (check_current(dir, why) != 0) {
         return E_DAMAGED;
     }
     struct db *db = xcalloc(1, sizeof(*db));
@@ -383,8 +382,7 @@ struct sync_walk {
 static void sync_log(void *arg, int dir_fd, const char *name)
 {
     struct sync_walk *w = arg;
-    size_t len = strlen(name);
-    if (len < 5 || strcmp(name + len - 4, ".log") != 0) {
+    if (!db_name_is_log(name)) {
         return;
     }
     int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
@@ -408,70 +406,4 @@ void db_sync(struct db *db, void (*on_log)(void *arg, const char *name, uint64_t
     if (file_sync_dir(db->dir) != 0) {
         fatal("db: cannot sync %s", db->dir);
     }
-}
-
-/* --- LevelDB's log format -----------------------------------------------------------------------
- * file   = block*                     a block is 32 KiB, the last may be shorter
- * block  = record* trailer            trailer: fewer than 7 bytes left, ignored
- * record = crc(4, LE, masked CRC32C of type and data) length(2, LE) type(1) data
- * A record of type 0 and length 0 is preallocated space and skips the rest of its block. */
-#define LOG_BLOCK 32768
-#define LOG_HEAD 7
-
-static uint32_t log_unmask(uint32_t masked)
-{
-    uint32_t rot = masked - 0xa282ead8u;
-    return (rot >> 17) | (rot << 15);
-}
-
-/* E_DAMAGED at *at, which is moved over the sound records of the block; a record that ends behind `len` is not judged. */
-static int log_block_check(const uint8_t *block, size_t len, size_t *at)
-{
-    while (*at + LOG_HEAD <= len) {
-        const uint8_t *p = block + *at;
-        uint32_t crc = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        size_t size = (size_t)p[4] | (size_t)p[5] << 8;
-        if (p[6] == 0 && size == 0) {
-            return E_DAMAGED; /* nothing of ours is preallocated: zeros in synced bytes are a lost page */
-        }
-        if (*at + LOG_HEAD + size > LOG_BLOCK) {
-            return E_DAMAGED;
-        }
-        if (*at + LOG_HEAD + size > len) {
-            return 0;
-        }
-        if (crc32c(0, p + 6, 1 + size) != log_unmask(crc)) {
-            return E_DAMAGED;
-        }
-        *at += LOG_HEAD + size;
-    }
-    return 0;
-}
-
-int db_log_check(const char *dir, const char *name, uint64_t size, uint64_t *at)
-{
-    char *path = xasprintf("%s/%s", dir, name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    free(path);
-    if (fd < 0) {
-        return errno == ENOENT ? E_NOT_FOUND : E_IO;
-    }
-    uint8_t *block = xmalloc(LOG_BLOCK);
-    int err = 0;
-    for (uint64_t start = 0; start < size && err == 0; start += LOG_BLOCK) {
-        size_t want = (size_t)MIN(size - start, (uint64_t)LOG_BLOCK);
-        ssize_t got = pread(fd, block, want, (off_t)start);
-        size_t in_block = 0;
-        if (got < 0) {
-            err = E_IO;
-        } else if ((size_t)got < want) {
-            err = E_DAMAGED; /* shorter than what was synced */
-        } else {
-            err = log_block_check(block, want, &in_block);
-        }
-        *at = start + in_block;
-    }
-    free(block);
-    close(fd);
-    return err;
 }

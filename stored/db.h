@@ -1,4 +1,4 @@
-/* db - LevelDB in our words; db.c is the only file that knows it.
+/* db - LevelDB in our words; db.c is the only file that knows it, db_check.c the only one that knows its files.
  * Atomic batches, point reads, iterators, snapshots, range compaction, and what durability needs: syncing LevelDB's
  * log files from outside while it goes on writing, and looking at how much of a log is intact. Any thread may call anything here;
  * one batch or iterator is used by one thread at a time. Errors are logged with the directory, once, by who gets them. */
@@ -52,12 +52,15 @@ int db_iter_status(struct db_iter *it);
 void db_compact_all(struct db *db);
 uint64_t db_disk_bytes(struct db *db); /* sum of the files' sizes; looked up at most twice a second */
 
-/* Syncs what was written before the call: every log file that LevelDB has at this moment, then the directory. A log that
- * vanishes meanwhile was flushed into tables, which LevelDB syncs itself. For each log file on_log is told how many bytes were
+/* Syncs what was written before the call: every log file and MANIFEST that LevelDB has at this moment, then the directory. A
+ * log that vanishes meanwhile was flushed into tables, which LevelDB syncs itself. For each such file on_log is told how many bytes were
  * surely synced. A failure is fatal: the kernel drops the dirty page, so a second try would lie. */
 void db_sync(struct db *db, void (*on_log)(void *arg, const char *name, uint64_t size), void *arg);
 
-/* Checks the first `size` bytes of a log file: 0, E_NOT_FOUND (no such file), E_DAMAGED (offset in *at), E_IO. */
+bool db_name_is_log(const char *name); /* a log or a MANIFEST, which has a log's format */
+/* Checks the first `size` bytes of a log or MANIFEST: 0, E_NOT_FOUND (no such file), E_DAMAGED (offset in *at), E_IO. */
 int db_log_check(const char *dir, const char *name, uint64_t size, uint64_t *at);
+/* Appends which files have bytes that are not what was written, and where. Reads them all: for when the store is refused. */
+void db_find_damage(const char *dir, struct buf *why);
 
 #endif

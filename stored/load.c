@@ -1,6 +1,7 @@
 /* load - the index at start: the newest checkpoint and the records after it, or else all records.
  * Records are the truth; a checkpoint only saves time. A record that does not decode, or a read that LevelDB reports as
- * corrupt, ends the start with its place. */
+ * corrupt, ends the start with its place. So does a revision without a record above the compacted one: each has at least one, and
+ * LevelDB does not notice when a table is gone from its lists. */
 #include "common/err.h"
 #include "common/log.h"
 #include "stored/mvcc_inner.h"
@@ -38,11 +39,34 @@ static int replay_record(struct mvcc *m, struct slice key, struct slice record, 
     return 0;
 }
 
+static int missing(struct mvcc *m, int64_t rev, struct buf *why)
+{
+    buf_printf(why, "%s: revision %lld is missing", db_dir(m->db), (long long)rev);
+    return E_DAMAGED;
+}
+
+/* *next: the revision that must come next, if it is above the compacted one. */
+static int order_check(struct mvcc *m, struct slice key, int64_t *next, struct buf *why)
+{
+    int64_t main;
+    int32_t sub;
+    bool tombstone;
+    if (rev_key_decode(key, &main, &sub, &tombstone) != 0 || main < *next) {
+        return 0;
+    }
+    if (main > *next) {
+        return missing(m, *next, why);
+    }
+    ++*next;
+    return 0;
+}
+
 static int replay(struct mvcc *m, int64_t from, struct buf *why, uint64_t *count)
 {
     uint8_t first[REV_KEY_MAX];
     struct slice key, record;
     struct db_iter *it = db_iter_new(m->db, NULL, true);
+    int64_t next = MAX(from, MAX(atomic_load(&m->compact_rev), (int64_t)1) + 1);
     int err = 0;
     *count = 0;
     db_iter_seek(it, slice_of(first, rev_key_encode(first, from, 0, false)));
@@ -51,12 +75,17 @@ static int replay(struct mvcc *m, int64_t from, struct buf *why, uint64_t *count
             break;
         }
         err = replay_record(m, key, record, why);
+        if (err == 0) {
+            err = order_check(m, key, &next, why);
+        }
         ++*count;
     }
     if (err == 0) {
         err = db_iter_status(it);
         if (err != 0) {
             buf_printf(why, "%s: reading records: %s", db_dir(m->db), err_text(err));
+        } else if (next <= atomic_load(&m->rev)) {
+            err = missing(m, next, why);
         }
     }
     db_iter_free(it);

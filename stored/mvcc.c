@@ -175,6 +175,9 @@ int mvcc_open(struct mvcc **out, const struct mvcc_conf *conf, struct buf *why)
         err = index_load(m, why);
     }
     if (err != 0) {
+        if (err == E_DAMAGED && memmem(why->data, why->len, " is damaged at byte ", 20) == NULL) {
+            db_find_damage(conf->dir, why);
+        }
         mvcc_free(m);
         return err;
     }

@@ -4,7 +4,7 @@
  * marked [any]. The index is guarded by a read-write lock inside; apply holds it for one command at a time; a
  * reader holds it only while it walks a bounded slice of the index.
  *
- *   record      'r' main(8, big endian) sub(4, big endian) ['t'] -> protobuf KeyValue as it goes to clients; a tombstone's has only key
+ *   record      'R' main(8, big endian) sub(4, big endian) ['t'] -> protobuf KeyValue as it goes to clients; a tombstone's has only key
  *               and mod_revision
  *   example     put a: rev 2 (create 2, version 1); put a: rev 3 (version 2); del a: rev 4 (tombstone); put a: rev 5 (create 5,
  *               version 1). compact 4 keeps the tombstone *at* 4 (a watcher from 4 must see it) and drops 2 and 3;
@@ -67,7 +67,7 @@ uint64_t mvcc_applied(const struct mvcc *m);     /* raft index in the last ended
 void mvcc_batch_begin(struct mvcc *m);
 /* index: last raft index of the batch. A failed write is fatal (memory and disk would disagree). */
 void mvcc_batch_end(struct mvcc *m, uint64_t index);
-/* Raw keys of other modules in the same batch (leases, result memory, alarms). prefix: one byte, not 'r', 'i', 'm'. */
+/* Raw keys of other modules in the same batch (leases, result memory, alarms). prefix: one byte, not 'R', 'i', 'm'. */
 void mvcc_meta_put(struct mvcc *m, char prefix, struct slice key, struct slice value);
 void mvcc_meta_delete(struct mvcc *m, char prefix, struct slice key);
 /* All written pairs of a prefix in key order (not the open batch's). cb returns 0 to go on; else its value is returned. */
@@ -77,6 +77,7 @@ int mvcc_meta_each(struct mvcc *m, char prefix, int (*cb)(void *arg, struct slic
  * and the store unchanged. Requests were checked with api_check_*. */
 int mvcc_put(struct mvcc *m, const struct api_put *rq, struct buf *out);
 int mvcc_delete(struct mvcc *m, const struct api_delete *rq, struct buf *out);
+/* Also E_TOO_BIG: it was carried out, but what its ranges read is more than TXN_ANSWER_BYTES_MAX and cannot be told. */
 int mvcc_txn(struct mvcc *m, const struct api_txn *rq, struct buf *out);
 /* All keys of a revoked lease, sorted, in one revision; no keys: no revision. Keys as lease_each_key gives them.
  * Detaches nothing in leases: the caller drops the lease itself afterwards. */

@@ -1,7 +1,7 @@
 /* mvcc_inner - what the files behind mvcc.h share: struct mvcc and who may touch which part of it.
  *
  * Order of locks: upkeep -> write -> lock. Under `lock` nobody waits for anything but LevelDB's reads.
- * Keys in LevelDB besides the records ('r', rev.h):
+ * Keys in LevelDB besides the records ('R', rev.h):
  *   'm' 'v'                            -> format version(4)
  *   'm' 'a'                            -> applied index(8) revision(8)
  *   'm' 'c'                            -> compacted revision(8), absent: never
@@ -146,9 +146,9 @@ void delete_run(struct mvcc *m, const struct api_delete *rq, bool inner, struct 
 
 /* range.c: a whole RangeResponse at the revision of the running command (m->lock is held), inner header. */
 int range_check_inner(const struct mvcc *m, const struct api_range *rq);
-void range_run_locked(struct mvcc *m, const struct api_range *rq, struct buf *out);
+int range_run_locked(struct mvcc *m, const struct api_range *rq, size_t bytes_max, struct buf *out); /* 0 or E_TOO_BIG */
 /* The same from outside, pinned: reads see revision `rev` as the newest. */
-int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, struct buf *out);
+int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, size_t bytes_max, struct buf *out);
 
 /* Version, create, mod and lease of a key as it was at a revision. */
 struct key_state {

@@ -229,12 +229,16 @@ int range_check_inner(const struct mvcc *m, const struct api_range *rq)
     return rq->revision < atomic_load(&m->compact_rev) ? E_COMPACTED : 0;
 }
 
-void range_run_locked(struct mvcc *m, const struct api_range *rq, struct buf *out)
+int range_run_locked(struct mvcc *m, const struct api_range *rq, size_t bytes_max, struct buf *out)
 {
     struct range r;
     bool passed;
     range_init(&r, rq, true);
     int err = range_resolve(m, &r, -1, &passed);
+    if (err == 0 && range_kvs_size(&r, 0, r.item_count) > bytes_max) {
+        range_fini(&r);
+        return E_TOO_BIG;
+    }
     header_inner(out, r.header_rev);
     if (err == 0) {
         err = range_add_kvs(m, NULL, &r, 0, r.item_count, out);
@@ -245,9 +249,10 @@ void range_run_locked(struct mvcc *m, const struct api_range *rq, struct buf *ou
     range_add_tail(&r, out);
     range_fini(&r);
     atomic_fetch_add_explicit(&m->ranges, 1, memory_order_relaxed);
+    return 0;
 }
 
-int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, struct buf *out)
+int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, size_t bytes_max, struct buf *out)
 {
     struct range_job job = {.m = m, .rq = *rq};
     bool passed;
@@ -257,7 +262,8 @@ int range_run_pinned(struct mvcc *m, const struct api_range *rq, int64_t rev, st
     }
     size_t before = out->len;
     header_inner(out, job.range.header_rev);
-    err = job_add_kvs(&job, job.range.item_count, out);
+    err = range_kvs_size(&job.range, 0, job.range.item_count) > bytes_max ? E_TOO_BIG
+                                                                          : job_add_kvs(&job, job.range.item_count, out);
     if (err == 0) {
         range_add_tail(&job.range, out);
     } else {

@@ -156,6 +156,16 @@ void read_forget(struct gateway *g, uint64_t req)
         open_end(o);
 }
 
+/* Of what a gateway has not taken yet. Large results are few. */
+static size_t open_bytes(const struct gateway *g)
+{
+    size_t bytes = 0;
+
+    for (const struct open_result *o = g->opens; o; o = o->hh.next)
+        bytes += o->range ? 0 : o->bytes.len;
+    return bytes;
+}
+
 void read_result(struct gateway *g, uint64_t req, struct slice body)
 {
     struct open_result *o;
@@ -167,6 +177,10 @@ void read_result(struct gateway *g, uint64_t req, struct slice body)
     }
     if (body.len <= RESULT_PART_BYTES || g->slot == LINK_SLOT_STORED) {
         out_result(g, req, 0, body);
+        return;
+    }
+    if (open_bytes(g) + body.len > RESULTS_BYTES_MAX) {
+        out_result(g, req, E_TOO_BIG, SLICE_EMPTY);
         return;
     }
     o = open_add(g, req, body.len);
@@ -268,7 +282,7 @@ static void job_work(void *arg)
 static void request_answer(struct stored *s, struct read_request *r, const struct buf *out)
 {
     struct gateway *g = asker(s, r);
-    struct slice body = slice_of(out->data + r->body_at, r->body_len);
+    struct slice body = buf_part(out, r->body_at, r->body_len);
 
     if (!g)
         return;

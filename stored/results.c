@@ -105,6 +105,11 @@ void results_add(struct stored *s, const struct command *c, int err, struct slic
 
     if (c->origin == 0 || c->origin != s->member_id)
         return;
+    /* A batch may hold a thousand transactions that each read much: what they did is done, what they read is not told. */
+    if (body.len > RESULT_PART_BYTES && rs->bodies.len + body.len > RESULTS_BYTES_MAX) {
+        err = E_TOO_BIG;
+        body = SLICE_EMPTY;
+    }
     if (rs->count == rs->cap) {
         rs->cap = rs->cap ? rs->cap * 2 : 256;
         rs->now = xrealloc(rs->now, rs->cap * sizeof *rs->now);
@@ -135,7 +140,7 @@ void results_write(struct stored *s, uint64_t index)
         pack_u64(&bytes, r->instance);
         pack_u64(&bytes, r->req);
         pack_u64(&bytes, (uint64_t)-(large ? E_AMBIGUOUS : r->err));
-        pack_bin(&bytes, large ? SLICE_EMPTY : slice_of(rs->bodies.data + r->body_at, r->body_len));
+        pack_bin(&bytes, large ? SLICE_EMPTY : buf_part(&rs->bodies, r->body_at, r->body_len));
     }
     key = htobe64(index);
     mvcc_meta_put(s->mvcc, META_RESULTS, slice_of(&key, sizeof key), buf_slice(&bytes));
@@ -171,10 +176,12 @@ void results_send(struct stored *s)
         if (r->err)
             out_result(g, r->req, r->err, SLICE_EMPTY);
         else
-            read_result(g, r->req, slice_of(rs->bodies.data + r->body_at, r->body_len));
+            read_result(g, r->req, buf_part(&rs->bodies, r->body_at, r->body_len));
     }
     rs->count = 0;
     buf_reset(&rs->bodies);
+    if (rs->bodies.cap > RESULTS_KEEP_BYTES)
+        buf_fini(&rs->bodies);
 }
 
 /* Tells g its results out of one remembered batch; false if the bytes are damaged. */

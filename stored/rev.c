@@ -1,4 +1,4 @@
-/* rev - keys of records. Grammar: 'r' main(8) sub(4) ['t'], numbers big endian; main >= 1, sub >= 0. */
+/* rev - keys of records. Grammar: 'R' main(8) sub(4) ['t'], numbers big endian; main >= 1, sub >= 0. */
 #include "stored/rev.h"
 
 #include <string.h>

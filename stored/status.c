@@ -180,6 +180,39 @@ static void own_metrics(const struct stored *s, const struct mvcc_stats *st, str
               &my->apply);
 }
 
+static void link_metric(struct buf *out, const char *name, const struct link *link, size_t offset)
+{
+    const struct link_stats *st = link_stats(link);
+    struct buf label = BUF_INIT;
+
+    /* Slots where nobody ever was would only be noise. */
+    if (!st || st->messages_in == 0)
+        return;
+    metrics_label(&label, "link", slice_str(link_name(link)));
+    buf_add_byte(&label, 0);
+    metrics_u64(out, name, (const char *)label.data, *(const uint64_t *)(const void *)((const char *)st + offset));
+    buf_fini(&label);
+}
+
+static void link_metrics(const struct stored *s, struct buf *out)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } rows[] = {
+        {"trine_stored_link_malformed_total", "Messages that closed the link.", offsetof(struct link_stats, malformed)},
+        {"trine_stored_link_refused_hellos_total", "Peers refused at HELLO.", offsetof(struct link_stats, refused_hellos)},
+        {"trine_stored_link_downs_total", "Times that the link was lost.", offsetof(struct link_stats, downs)},
+    };
+
+    for (size_t row = 0; row < ARRAY_LEN(rows); row++) {
+        metrics_help(out, rows[row].name, METRICS_COUNTER, rows[row].help);
+        link_metric(out, rows[row].name, s->raft, rows[row].offset);
+        for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
+            link_metric(out, rows[row].name, s->gateways[slot].link, rows[row].offset);
+    }
+}
+
 static void answer_metrics(struct stored *s, const struct fr_status *fr, struct buf *out)
 {
     struct mvcc_stats stats;
@@ -192,6 +225,7 @@ static void answer_metrics(struct stored *s, const struct fr_status *fr, struct 
     if (begins(out, "etcd_debugging_server_alarms", METRICS_GAUGE, "Alarms, by member and kind."))
         alarm_each(s, add_alarm_metric, out);
     own_metrics(s, &stats, out);
+    link_metrics(s, out);
 }
 
 /* --- all ------------------------------------------------------------------------------------------------------------ */

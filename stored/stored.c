@@ -217,6 +217,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     gateways_init(s);
     status_init(s);
     snap_init(s);
+    space_init(s);
     swap_recover(dir);
     free(dir);
     store_begin(s);
@@ -330,5 +331,6 @@ void stored_fini(struct stored *s)
     mvcc_sync(s->mvcc);
     snap_fini(s);
     store_end(s);
+    space_fini(s);
     buf_fini(&s->response);
 }

@@ -35,8 +35,10 @@
 #define HISTORY_TURN_EVENTS 50000
 /* A revoke that was proposed and has not come back is proposed again after this. */
 #define LEASE_ATTEMPT_MS 3000
-/* Free bytes of the store's filesystem under which NOSPACE is raised: compaction needs room to make room. */
-#define DISK_RESERVE_BYTES (64 * MIB)
+/* The file DATA-DIR/store/reserve: room to go on with when somebody else has filled the disk, and from how few free bytes on
+ * it is given up. A write buffer of LevelDB, the table made from it and a table of a compaction fit in. */
+#define SPACE_RESERVE_BYTES (64 * MIB)
+#define SPACE_RESERVE_LOW_BYTES (16 * MIB)
 /* The quota is looked at after this many applied bytes, or at the next tick. */
 #define QUOTA_CHECK_BYTES MIB
 /* NOSPACE that was proposed and has not come back is proposed again after this. */
@@ -52,7 +54,7 @@
 /* fr_apply.kind of an entry that is a command (frames.h); the others only move the applied index. */
 #define APPLY_COMMAND 1
 
-/* Prefixes in the store (mvcc_meta_put); 'r', 'i', 'm' are mvcc's own. */
+/* Prefixes in the store (mvcc_meta_put); 'R', 'i', 'm' are mvcc's own. */
 #define META_LEASE 'l'    /* id -> ttl, index of the grant */
 #define META_RESULTS 'o'  /* index of the batch -> results of this node's gateways */
 #define META_ALARM 'a'    /* member id, kind -> empty */
@@ -64,6 +66,7 @@ struct watch_range;
 struct history_request;
 struct results;
 struct alarms;
+struct space;
 struct upkeep;
 struct auto_compact;
 struct read_request;
@@ -131,6 +134,7 @@ struct stored {
 
     struct results *results;
     struct alarms *alarms;
+    struct space *space;
     struct upkeep *upkeep;
     struct auto_compact *auto_compact;
 
@@ -258,8 +262,17 @@ int alarm_apply(struct stored *s, struct slice body, struct buf *out); /* ACTIVA
 int alarm_get(struct stored *s, struct slice body, struct buf *out);
 void alarm_each(const struct stored *s, void (*cb)(void *arg, uint64_t member, enum alarm_kind kind), void *arg);
 const char *alarm_name(enum alarm_kind kind); /* "NOSPACE" */
-void alarm_check_space(struct stored *s, uint64_t now_ms); /* proposes NOSPACE if the store is too large or the disk too full */
+/* Proposes NOSPACE if the store is too large or the disk too full; or its end, if it was for the disk and there is room. */
+void alarm_check_space(struct stored *s, uint64_t now_ms);
 uint64_t alarm_quota(const struct stored *s); /* bytes; 0: none */
+
+/* --- space.c: the disk under the store ------------------------------------------------------------------------------------- */
+enum space_state { SPACE_FULL, SPACE_TIGHT, SPACE_AMPLE }; /* tight: neither a reason to raise NOSPACE nor to end it */
+void space_init(struct stored *s); /* before the store is opened: opening writes */
+void space_fini(struct stored *s);
+void space_tick(struct stored *s); /* makes the reserve, or gives it up */
+enum space_state space_state(const struct stored *s);
+bool space_can_defragment(const struct stored *s); /* there is room for the tables that it writes before it deletes others */
 
 /* --- status.c ---------------------------------------------------------------------------------------------------------------- */
 void status_init(struct stored *s);

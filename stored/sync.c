@@ -9,8 +9,10 @@
  * After a start on another boot id than SYNCED's everything above A may be missing in any pattern: LevelDB's recovery drops a
  * lost block of its log and goes on. The markers tell: each batch wrote index -> index before, so from A on they must
  * be a chain to the applied index. If they are not, the store goes back to A: records above its revision are deleted, meta keys
- * get their values of then (undo.c), and raftd sends the entries again. If LevelDB itself refuses its log, the
- * bytes that were synced are checked by themselves: damage in them is refused, damage behind them is what a power cut does.
+ * get their values of then (undo.c), and raftd sends the entries again.
+ *
+ * The bytes that were synced are checked by themselves before LevelDB sees them, because it takes a log or MANIFEST that became
+ * shorter for one that was never longer. Damage in them is refused. Damage behind them is what a power cut does.
  *
  * On the boot of the last run nothing can be missing but what was never written: the page cache outlives the process. */
 #include <stdio.h>
@@ -138,14 +140,14 @@ static void boot_id_read(struct mvcc *m, const char *given)
     }
 }
 
-/* LevelDB refused its files: is all that was synced sound? */
+/* Is all that was synced still there and sound? */
 static int synced_bytes_check(const struct synced_file *s, const char *dir, struct buf *why)
 {
     for (int i = 0; i < s->log_count; i++) {
         uint64_t at = 0;
         int err = db_log_check(dir, s->logs[i].name, s->logs[i].size, &at);
-        if (err != 0 && err != E_NOT_FOUND) { /* not found: flushed into a table, which LevelDB synced */
-            buf_printf(why, "; %s/%s is damaged at byte %llu of %llu synced", dir, s->logs[i].name,
+        if (err != 0 && err != E_NOT_FOUND) { /* not found: flushed into a table, or a MANIFEST written anew: LevelDB synced it */
+            buf_printf(why, "%s/%s is damaged at byte %llu of %llu synced", dir, s->logs[i].name,
                        (unsigned long long)at, s->logs[i].size);
             return E_DAMAGED;
         }
@@ -163,12 +165,12 @@ int synced_open(struct mvcc *m, const struct mvcc_conf *conf, struct buf *why)
         return err;
     }
     m->synced->other_boot = !m->synced->found || strcmp(m->synced->boot_id, m->boot_id) != 0;
-    err = db_open(&m->db, conf->dir, false, why);
-    if (err != E_DAMAGED || !m->synced->found || !m->synced->other_boot || m->synced->log_count == 0) {
-        return err;
-    }
     err = synced_bytes_check(m->synced, conf->dir, why);
     if (err != 0) {
+        return err;
+    }
+    err = db_open(&m->db, conf->dir, false, why);
+    if (err != E_DAMAGED || !m->synced->found || !m->synced->other_boot || m->synced->log_count == 0) {
         return err;
     }
     log_warnx("mvcc: %.*s: only bytes that were never synced are damaged, after a power loss: opening without them",

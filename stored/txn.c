@@ -3,11 +3,13 @@
  * Four passes over the tree, all against the state before the transaction except the last:
  *   1 compares choose the branches, those of nested transactions on the chosen path included;
  *   2 every put on the path is checked, 3 every range on it;
- *   4 the path is run: from here on nothing can fail, so a transaction is whole or not at all.
+ *   4 the path is run: from here on nothing can fail, so a transaction is whole or not at all. (Its answer can: one above
+ *     TXN_ANSWER_BYTES_MAX is not told. What was changed is, by watches and to whoever reads next.)
  * The choices are kept in the order of the walk, one byte a transaction, and each later pass takes them off again. */
 #include <stdlib.h>
 
 #include "common/err.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/pb.h"
@@ -18,6 +20,8 @@
 struct choices {
     struct buf taken; /* 1: success */
     size_t next;      /* of the running pass */
+    size_t answered;  /* bytes of the answer so far */
+    bool too_big;     /* it is over the limit: nothing more is read or answered */
 };
 
 struct branch {
@@ -224,6 +228,31 @@ static void response_add(struct buf *out, enum api_op op, struct slice body)
     pb_add_message(out, field, body);
 }
 
+static int run_range(struct mvcc *m, const struct api_range *rq, int64_t pin, struct choices *ch, struct buf *out)
+{
+    size_t left = TXN_ANSWER_BYTES_MAX - ch->answered;
+    if (ch->too_big) {
+        return 0;
+    }
+    int err = pin >= 0 ? range_run_pinned(m, rq, pin, left, out) : range_run_locked(m, rq, left, out);
+    if (err == E_TOO_BIG) {
+        ch->too_big = true;
+        err = 0;
+    }
+    return err;
+}
+
+static void answer_op(struct choices *ch, enum api_op op, struct slice body, struct buf *out)
+{
+    if (op != API_OP_TXN) { /* whose parts were counted one by one */
+        ch->too_big = ch->too_big || body.len > TXN_ANSWER_BYTES_MAX - ch->answered;
+        ch->answered += ch->too_big ? 0 : body.len;
+    }
+    if (!ch->too_big) {
+        response_add(out, op, body);
+    }
+}
+
 /* pin < 0: a write transaction, under the lock; else a read-only one at that revision. */
 static int run(struct mvcc *m, const struct api_txn *t, int64_t pin, struct choices *ch, struct buf *out)
 {
@@ -237,11 +266,7 @@ static int run(struct mvcc *m, const struct api_txn *t, int64_t pin, struct choi
         buf_reset(&body);
         switch (op->op) {
         case API_OP_RANGE:
-            if (pin >= 0) {
-                err = range_run_pinned(m, &op->range, pin, &body);
-            } else {
-                range_run_locked(m, &op->range, &body);
-            }
+            err = run_range(m, &op->range, pin, ch, &body);
             break;
         case API_OP_PUT:
             must(pin < 0);
@@ -259,7 +284,7 @@ static int run(struct mvcc *m, const struct api_txn *t, int64_t pin, struct choi
             continue; /* refused by api_check_txn; without meaning here */
         }
         if (err == 0) {
-            response_add(out, op->op, buf_slice(&body));
+            answer_op(ch, op->op, buf_slice(&body), out);
         }
     }
     buf_fini(&body);
@@ -281,8 +306,11 @@ int mvcc_txn(struct mvcc *m, const struct api_txn *rq, struct buf *out)
     if (err == 0) {
         err = run(m, rq, -1, &ch, &body);
         must(err == 0);
-        mvcc_add_header(m, out, cmd_rev(m));
-        buf_add_slice(out, buf_slice(&body));
+        err = ch.too_big ? E_TOO_BIG : 0;
+        if (err == 0) {
+            mvcc_add_header(m, out, cmd_rev(m));
+            buf_add_slice(out, buf_slice(&body));
+        }
         atomic_fetch_add_explicit(&m->txns, 1, memory_order_relaxed);
     }
     cmd_end(m);
@@ -306,6 +334,7 @@ static int read_once(struct mvcc *m, const struct api_txn *rq, struct buf *out, 
     if (err == 0) {
         err = run(m, rq, pin, &ch, &body);
         *passed = err == E_COMPACTED;
+        err = err == 0 && ch.too_big ? E_TOO_BIG : err;
     }
     if (err == 0) {
         mvcc_add_header(m, out, pin);

@@ -350,6 +350,11 @@ void upkeep_defragment(struct gateway *g, uint64_t req)
 {
     if (chores_are_full(g, req))
         return;
+    if (!space_can_defragment(g->s)) {
+        log_warnx("defrag: refused: the disk is full");
+        out_result(g, req, E_NO_SPACE_LEFT, SLICE_EMPTY);
+        return;
+    }
     chore_add(g->s, CHORE_DEFRAGMENT, g, req);
     chores_run(g->s);
 }
@@ -400,6 +405,7 @@ static void tick_cb(void *arg, uint64_t now_ms)
     if (db_saw_damage() && s->members > 1)
         stored_give_up(s);
     lease_cmd_tick(s, now_ms);
+    space_tick(s);
     alarm_check_space(s, now_ms);
     compact_by_itself(s, now_ms);
     if (u->unsynced_ms && now_ms - u->unsynced_ms >= SYNC_MS)

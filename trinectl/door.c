@@ -1,4 +1,5 @@
-/* door - the native door from the client's side: nng REQ and SUB sockets, msgpack maps (the only file here that knows nng). */
+/* door - the native door from the client's side: nng REQ and SUB sockets, msgpack maps (the only file here that knows
+ * nng). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,11 @@
 #include "proto/pack.h"
 #include "trinectl/trinectl.h"
 
-#define ANSWER_DEPTH_MAX 32
+#define ANSWER_DEPTH_MAX 600 /* a transaction may nest 64 deep, with three maps and two lists each time */
+#define RECONNECT_MS 20
+#define NEVER_MS (3600 * 1000)
+#define SUBSCRIBER_QUEUE 8192 /* events; what is dropped is fetched all the same */
+#define TICK_MS 1000          /* nng may drop an event, and the last one of a burst is followed by none: see watch.c */
 
 static void pack_json(struct buf *out, const json_t *v)
 {
@@ -22,21 +27,31 @@ static void pack_json(struct buf *out, const json_t *v)
     switch (json_typeof(v)) {
     case JSON_OBJECT:
         pack_map(out, (uint32_t)json_object_size(v));
-        json_object_foreach((json_t *)(uintptr_t)v, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)v, key, item)
+        {
             pack_cstr(out, key);
             pack_json(out, item);
         }
         break;
     case JSON_ARRAY:
         pack_array(out, (uint32_t)json_array_size(v));
-        json_array_foreach(v, i, item)
-            pack_json(out, item);
+        json_array_foreach(v, i, item) pack_json(out, item);
         break;
-    case JSON_STRING: pack_bin(out, slice_of(json_string_value(v), json_string_length(v))); break;
-    case JSON_INTEGER: pack_i64(out, json_integer_value(v)); break;
-    case JSON_TRUE: pack_bool(out, true); break;
-    case JSON_FALSE: pack_bool(out, false); break;
-    default: pack_nil(out); break;
+    case JSON_STRING:
+        pack_bin(out, slice_of(json_string_value(v), json_string_length(v)));
+        break;
+    case JSON_INTEGER:
+        pack_i64(out, json_integer_value(v));
+        break;
+    case JSON_TRUE:
+        pack_bool(out, true);
+        break;
+    case JSON_FALSE:
+        pack_bool(out, false);
+        break;
+    default:
+        pack_nil(out);
+        break;
     }
 }
 
@@ -90,8 +105,10 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
     if (depth > ANSWER_DEPTH_MAX)
         return E_TOO_BIG;
     switch (unpack_peek(*in)) {
-    case PACK_MAP: return unpack_object(in, depth, out);
-    case PACK_ARRAY: return unpack_list(in, depth, out);
+    case PACK_MAP:
+        return unpack_object(in, depth, out);
+    case PACK_ARRAY:
+        return unpack_list(in, depth, out);
     case PACK_BYTES:
         if ((err = unpack_bytes(in, SIZE_MAX, &bytes)) == 0)
             *out = json_stringn_nocheck((const char *)bytes.data, bytes.len);
@@ -100,7 +117,9 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
         if ((err = unpack_bool(in, &truth)) == 0)
             *out = json_boolean(truth);
         return err;
-    case PACK_NIL: *out = json_null(); return unpack_skip(in);
+    case PACK_NIL:
+        *out = json_null();
+        return unpack_skip(in);
     case PACK_INT: {
         struct slice again = *in;
         if (unpack_i64(in, &number) == 0) {
@@ -112,7 +131,8 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
             *out = json_integer((int64_t)big);
         return err;
     }
-    default: return E_MALFORMED;
+    default:
+        return E_MALFORMED;
     }
 }
 
@@ -122,7 +142,20 @@ _Noreturn static void unreachable(const struct ctl *ctl, const char *url, int rv
     exit(EXIT_UNREACHABLE);
 }
 
-static nng_socket dial_request(struct ctl *ctl)
+/* nng sends a request again when the connection breaks before the answer. What changes something must not happen twice
+ * because of that: then there is no second connection, and the answer stays out. */
+static bool may_repeat(const char *op)
+{
+    static const char *const names[] = {"put",         "delete_range", "txn",  "compact",
+                                        "lease_grant", "lease_revoke", "alarm", "member_add", "member_remove",
+                                        "member_update", "member_promote", "move_leader"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(op, names[i]) == 0)
+            return false;
+    return true;
+}
+
+static nng_socket dial_request(struct ctl *ctl, const char *op)
 {
     static nng_socket socket;
     static bool open;
@@ -135,15 +168,17 @@ static nng_socket dial_request(struct ctl *ctl)
     nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)ctl->timeout_ms);
     nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, 0);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, may_repeat(op) ? RECONNECT_MS : NEVER_MS);
+    nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, may_repeat(op) ? RECONNECT_MS : NEVER_MS);
     if ((rv = nng_dial(socket, ctl->url, NULL, 0)) != 0)
         unreachable(ctl, ctl->url, rv);
     open = true;
     return socket;
 }
 
-json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *why)
+json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *why, int64_t *code)
 {
-    nng_socket socket = dial_request(ctl);
+    nng_socket socket = dial_request(ctl, op);
     struct buf out = BUF_INIT;
     json_object_set_new(request, "op", json_string(op));
     pack_json(&out, request);
@@ -169,6 +204,7 @@ json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *w
     struct slice text = json_bytes(answer, "error");
     if (json_object_get(answer, "error")) {
         buf_add_slice(why, text);
+        *code = json_number(answer, "code");
         json_decref(answer);
         return NULL;
     }
@@ -178,7 +214,8 @@ json_t *door_try(struct ctl *ctl, const char *op, json_t *request, struct buf *w
 json_t *door_call(struct ctl *ctl, const char *op, json_t *request)
 {
     struct buf why = BUF_INIT;
-    json_t *answer = door_try(ctl, op, request, &why);
+    int64_t code;
+    json_t *answer = door_try(ctl, op, request, &why, &code);
     if (!answer) {
         fprintf(stderr, "Error: %.*s\n", (int)why.len, (const char *)why.data);
         exit(EXIT_REFUSED);
@@ -187,39 +224,52 @@ json_t *door_call(struct ctl *ctl, const char *op, json_t *request)
     return answer;
 }
 
-void door_subscribe(struct ctl *ctl, struct slice topic, void (*ready)(void *arg), bool (*cb)(void *arg, json_t *event), void *arg)
+/* The topic leads: the key, a newline, then the map. Keys may hold newlines, so the map says how long its key is. */
+static json_t *parse_event(const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        struct slice in = slice_of(data + i + 1, size - i - 1);
+        json_t *map = NULL;
+        if (data[i] != '\n' || unpack_peek(in) != PACK_MAP || unpack_json(&in, 0, &map) != 0)
+            continue;
+        struct slice key = json_bytes(map, "key");
+        if (in.len == 0 && key.len == i && (i == 0 || memcmp(key.data, data, i) == 0))
+            return map;
+        json_decref(map);
+    }
+    return NULL;
+}
+
+void door_subscribe(struct ctl *ctl, struct slice topic, void (*ready)(void *arg), bool (*cb)(void *arg, json_t *event),
+                    void *arg)
 {
     nng_socket socket;
     int rv;
-    if ((rv = nng_sub0_open(&socket)) != 0 || (rv = nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, topic.data, topic.len)) != 0 ||
-        (rv = nng_socket_set_int(socket, NNG_OPT_RECVBUF, 8192)) != 0 || (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
+    if ((rv = nng_sub0_open(&socket)) != 0 ||
+        (rv = nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, topic.data, topic.len)) != 0 ||
+        (rv = nng_socket_set_int(socket, NNG_OPT_RECVBUF, SUBSCRIBER_QUEUE)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, TICK_MS)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMINT, RECONNECT_MS)) != 0 ||
+        (rv = nng_socket_set_ms(socket, NNG_OPT_RECONNMAXT, RECONNECT_MS)) != 0 ||
+        (rv = nng_dial(socket, ctl->events_url, NULL, 0)) != 0)
         unreachable(ctl, ctl->events_url, rv);
     ready(arg);
-    for (;;) {
+    for (bool more = true; more;) {
         void *data;
         size_t size;
-        if ((rv = nng_recv(socket, &data, &size, NNG_FLAG_ALLOC)) != 0)
-            unreachable(ctl, ctl->events_url, rv);
-        /* The topic leads: the key, a newline, then the map. Keys may hold newlines, so the map says how long its key is. */
-        json_t *event = NULL;
-        for (size_t i = 0; i < size && !event; i++) {
-            struct slice in = slice_of((uint8_t *)data + i + 1, size - i - 1);
-            json_t *map = NULL;
-            if (((uint8_t *)data)[i] != '\n' || unpack_peek(in) != PACK_MAP || unpack_json(&in, 0, &map) != 0)
-                continue;
-            struct slice key = json_bytes(map, "key");
-            if (in.len == 0 && key.len == i && (i == 0 || memcmp(key.data, data, i) == 0))
-                event = map;
-            else
-                json_decref(map);
-        }
-        nng_free(data, size);
-        if (!event)
+        rv = nng_recv(socket, &data, &size, NNG_FLAG_ALLOC);
+        if (rv == NNG_ETIMEDOUT) {
+            more = cb(arg, NULL);
             continue;
-        bool more = cb(arg, event);
-        json_decref(event);
-        if (!more)
-            break;
+        }
+        if (rv != 0)
+            unreachable(ctl, ctl->events_url, rv);
+        json_t *event = parse_event(data, size);
+        nng_free(data, size);
+        if (event) {
+            more = cb(arg, event);
+            json_decref(event);
+        }
     }
     nng_close(socket);
 }

@@ -1,4 +1,5 @@
 /* kv - get, put, del, compaction. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,15 +30,45 @@ json_t *prefix_end_json(struct slice prefix)
     return bytes_json(slice_of("\0", 1));
 }
 
-static int64_t number_of(const char *option, const char *text, int base)
+int64_t number_of(const char *option, const char *text, int base)
 {
     char *end;
+    errno = 0;
     long long v = strtoll(text, &end, base);
-    if (*end || end == text) {
+    if (*end || end == text || errno) {
         fprintf(stderr, "Error: %s %s: is not a number\n", option, text);
         exit(EXIT_USAGE);
     }
     return v;
+}
+
+/* A word of a list, as JSON. */
+static json_t *word_of(const char *option, const char *word, const char *const *list)
+{
+    for (size_t i = 0; list[i]; i++)
+        if (strcmp(word, list[i]) == 0)
+            return json_string(word);
+    fprintf(stderr, "Error: %s %s: is not one of", option, word);
+    for (size_t i = 0; list[i]; i++)
+        fprintf(stderr, " %s", list[i]);
+    fputc('\n', stderr);
+    exit(EXIT_USAGE);
+}
+
+static json_t *sort_target_of(const char *word)
+{
+    static const char *const targets[] = {"KEY", "VERSION", "CREATE", "MODIFY", "VALUE", NULL};
+    json_t *v = word_of("--sort-by", word, targets);
+    if (strcmp(word, "MODIFY") == 0)
+        json_string_set(v, "MOD"); /* as the API calls it */
+    return v;
+}
+
+static bool is_serializable(const char *word)
+{
+    static const char *const levels[] = {"l", "s", NULL};
+    json_decref(word_of("--consistency", word, levels));
+    return word[0] == 's';
 }
 
 /* KEY [RANGE_END], --prefix and --from-key: etcd's interval. */
@@ -75,7 +106,8 @@ static void print_kv_table(struct ctl *ctl, const json_t *kvs)
     json_t *kv;
     size_t i;
     UNUSED(ctl);
-    json_array_foreach(kvs, i, kv) {
+    json_array_foreach(kvs, i, kv)
+    {
         char *key = slice_dup_str(json_bytes(kv, "key")), *value = slice_dup_str(json_bytes(kv, "value"));
         char numbers[4][24];
         snprintf(numbers[0], sizeof(numbers[0]), "%lld", (long long)json_number(kv, "create_revision"));
@@ -92,32 +124,59 @@ static void print_kv_table(struct ctl *ctl, const json_t *kvs)
 int get_run(struct ctl *ctl, int argc, char **argv)
 {
     enum { PREFIX = 256, FROM_KEY, LIMIT, REV, KEYS_ONLY, COUNT_ONLY, VALUE_ONLY, ORDER, SORT_BY, CONSISTENCY };
-    static const struct option options[] = {{"prefix", 0, 0, PREFIX}, {"from-key", 0, 0, FROM_KEY}, {"limit", 1, 0, LIMIT}, {"rev", 1, 0, REV},
-        {"keys-only", 0, 0, KEYS_ONLY}, {"count-only", 0, 0, COUNT_ONLY}, {"print-value-only", 0, 0, VALUE_ONLY}, {"order", 1, 0, ORDER},
-        {"sort-by", 1, 0, SORT_BY}, {"consistency", 1, 0, CONSISTENCY}, {0, 0, 0, 0}};
+    static const struct option options[] = {{"prefix", 0, 0, PREFIX},
+                                            {"from-key", 0, 0, FROM_KEY},
+                                            {"limit", 1, 0, LIMIT},
+                                            {"rev", 1, 0, REV},
+                                            {"keys-only", 0, 0, KEYS_ONLY},
+                                            {"count-only", 0, 0, COUNT_ONLY},
+                                            {"print-value-only", 0, 0, VALUE_ONLY},
+                                            {"order", 1, 0, ORDER},
+                                            {"sort-by", 1, 0, SORT_BY},
+                                            {"consistency", 1, 0, CONSISTENCY},
+                                            {0, 0, 0, 0}};
+    static const char *const orders[] = {"ASCEND", "DESCEND", NULL};
     bool prefix = false, from_key = false, keys_only = false, count_only = false, value_only = false;
     json_t *request = json_object();
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case PREFIX: prefix = true; break;
-        case FROM_KEY: from_key = true; break;
-        case LIMIT: json_object_set_new(request, "limit", json_integer(number_of("--limit", optarg, 10))); break;
-        case REV: json_object_set_new(request, "revision", json_integer(number_of("--rev", optarg, 10))); break;
-        case KEYS_ONLY: keys_only = true; break;
-        case COUNT_ONLY: count_only = true; break;
-        case VALUE_ONLY: value_only = true; break;
-        case ORDER: json_object_set_new(request, "sort_order", json_string(optarg)); break;
-        case SORT_BY: json_object_set_new(request, "sort_target", json_string(strcmp(optarg, "MODIFY") == 0 ? "MOD" : optarg)); break;
-        case CONSISTENCY: json_object_set_new(request, "serializable", json_boolean(strcmp(optarg, "s") == 0)); break;
-        default: usage_of("get");
+        case PREFIX:
+            prefix = true;
+            break;
+        case FROM_KEY:
+            from_key = true;
+            break;
+        case LIMIT:
+            json_object_set_new(request, "limit", json_integer(number_of("--limit", optarg, 10)));
+            break;
+        case REV:
+            json_object_set_new(request, "revision", json_integer(number_of("--rev", optarg, 10)));
+            break;
+        case KEYS_ONLY:
+            keys_only = true;
+            break;
+        case COUNT_ONLY:
+            count_only = true;
+            break;
+        case VALUE_ONLY:
+            value_only = true;
+            break;
+        case ORDER:
+            json_object_set_new(request, "sort_order", word_of("--order", optarg, orders));
+            break;
+        case SORT_BY:
+            json_object_set_new(request, "sort_target", sort_target_of(optarg));
+            break;
+        case CONSISTENCY:
+            json_object_set_new(request, "serializable", json_boolean(is_serializable(optarg)));
+            break;
+        default:
+            usage_of("get");
         }
     }
     add_interval(request, argc - optind, argv + optind, prefix, from_key, "get");
     json_object_set_new(request, "keys_only", json_boolean(keys_only));
     json_object_set_new(request, "count_only", json_boolean(count_only));
-    if (from_key || prefix)
-        if (!json_object_get(request, "sort_order"))
-            json_object_set_new(request, "sort_order", json_string("NONE"));
     json_t *answer = door_call(ctl, "range", request), *kv;
     size_t i;
     if (ctl->output == OUTPUT_JSON) {
@@ -128,7 +187,7 @@ int get_run(struct ctl *ctl, int argc, char **argv)
         printf("%lld\n", (long long)json_number(answer, "count"));
     } else {
         json_array_foreach(json_object_get(answer, "kvs"), i, kv)
-            print_kv(ctl, kv, !value_only, !keys_only || value_only);
+            print_kv(ctl, kv, !value_only, true); /* with --keys-only the value is an empty line, as etcdctl has it */
     }
     json_decref(answer);
     return 0;
@@ -140,11 +199,15 @@ static json_t *read_stdin(void)
     for (;;) {
         uint8_t chunk[65536];
         ssize_t n = read(STDIN_FILENO, chunk, sizeof(chunk));
-        if (n <= 0)
+        if (n == 0)
             break;
+        if (n < 0) {
+            fprintf(stderr, "Error: reading the value from stdin: %s\n", strerror(errno));
+            exit(EXIT_INPUT);
+        }
         if (b.len + (size_t)n > STDIN_BYTES_MAX) {
             fprintf(stderr, "Error: more than %u bytes on stdin\n", STDIN_BYTES_MAX);
-            exit(EXIT_USAGE);
+            exit(EXIT_INPUT);
         }
         buf_add(&b, chunk, (size_t)n);
     }
@@ -156,17 +219,29 @@ static json_t *read_stdin(void)
 int put_run(struct ctl *ctl, int argc, char **argv)
 {
     enum { LEASE = 256, PREV_KV, IGNORE_VALUE, IGNORE_LEASE };
-    static const struct option options[] = {
-        {"lease", 1, 0, LEASE}, {"prev-kv", 0, 0, PREV_KV}, {"ignore-value", 0, 0, IGNORE_VALUE}, {"ignore-lease", 0, 0, IGNORE_LEASE}, {0, 0, 0, 0}};
+    static const struct option options[] = {{"lease", 1, 0, LEASE},
+                                            {"prev-kv", 0, 0, PREV_KV},
+                                            {"ignore-value", 0, 0, IGNORE_VALUE},
+                                            {"ignore-lease", 0, 0, IGNORE_LEASE},
+                                            {0, 0, 0, 0}};
     bool ignore_value = false, prev = false;
     json_t *request = json_object();
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case LEASE: json_object_set_new(request, "lease", json_integer(number_of("--lease", optarg, 16))); break;
-        case PREV_KV: prev = true; break;
-        case IGNORE_VALUE: ignore_value = true; break;
-        case IGNORE_LEASE: json_object_set_new(request, "ignore_lease", json_true()); break;
-        default: usage_of("put");
+        case LEASE:
+            json_object_set_new(request, "lease", json_integer(number_of("--lease", optarg, 16)));
+            break;
+        case PREV_KV:
+            prev = true;
+            break;
+        case IGNORE_VALUE:
+            ignore_value = true;
+            break;
+        case IGNORE_LEASE:
+            json_object_set_new(request, "ignore_lease", json_true());
+            break;
+        default:
+            usage_of("put");
         }
     }
     argc -= optind;
@@ -193,16 +268,24 @@ int put_run(struct ctl *ctl, int argc, char **argv)
 int del_run(struct ctl *ctl, int argc, char **argv)
 {
     enum { PREFIX = 256, FROM_KEY, PREV_KV };
-    static const struct option options[] = {{"prefix", 0, 0, PREFIX}, {"from-key", 0, 0, FROM_KEY}, {"prev-kv", 0, 0, PREV_KV}, {0, 0, 0, 0}};
+    static const struct option options[] = {
+        {"prefix", 0, 0, PREFIX}, {"from-key", 0, 0, FROM_KEY}, {"prev-kv", 0, 0, PREV_KV}, {0, 0, 0, 0}};
     bool prefix = false, from_key = false;
     json_t *request = json_object(), *kv;
     size_t i;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case PREFIX: prefix = true; break;
-        case FROM_KEY: from_key = true; break;
-        case PREV_KV: json_object_set_new(request, "prev_kv", json_true()); break;
-        default: usage_of("del");
+        case PREFIX:
+            prefix = true;
+            break;
+        case FROM_KEY:
+            from_key = true;
+            break;
+        case PREV_KV:
+            json_object_set_new(request, "prev_kv", json_true());
+            break;
+        default:
+            usage_of("del");
         }
     }
     add_interval(request, argc - optind, argv + optind, prefix, from_key, "del");
@@ -211,8 +294,7 @@ int del_run(struct ctl *ctl, int argc, char **argv)
         print_json(answer);
     } else {
         printf("%lld\n", (long long)json_number(answer, "deleted"));
-        json_array_foreach(json_object_get(answer, "prev_kvs"), i, kv)
-            print_kv(ctl, kv, true, true);
+        json_array_foreach(json_object_get(answer, "prev_kvs"), i, kv) print_kv(ctl, kv, true, true);
     }
     json_decref(answer);
     return 0;

@@ -66,7 +66,9 @@ int lease_timetolive_run(struct ctl *ctl, int argc, char **argv)
     }
     if (argc - optind != 1)
         usage_of("lease timetolive");
-    json_t *answer = door_call(ctl, "lease_time_to_live", json_pack("{s:I, s:b}", "ID", (json_int_t)id_of(argv[optind]), "keys", keys)), *key;
+    json_t *answer = door_call(ctl, "lease_time_to_live",
+                               json_pack("{s:I, s:b}", "ID", (json_int_t)id_of(argv[optind]), "keys", keys)),
+           *key;
     size_t i;
     int64_t ttl = json_number(answer, "TTL");
     if (ctl->output == OUTPUT_JSON) {
@@ -74,10 +76,12 @@ int lease_timetolive_run(struct ctl *ctl, int argc, char **argv)
     } else if (ttl == -1) {
         printf("lease %016llx already expired\n", id_in(answer));
     } else {
-        printf("lease %016llx granted with TTL(%llds), remaining(%llds)", id_in(answer), (long long)json_number(answer, "grantedTTL"), (long long)ttl);
+        printf("lease %016llx granted with TTL(%llds), remaining(%llds)", id_in(answer),
+               (long long)json_number(answer, "grantedTTL"), (long long)ttl);
         if (keys) {
             printf(", attached keys([");
-            json_array_foreach(json_object_get(answer, "keys"), i, key) {
+            json_array_foreach(json_object_get(answer, "keys"), i, key)
+            {
                 if (i)
                     putchar(' ');
                 print_bytes(ctl, slice_of(json_string_value(key), json_string_length(key)));
@@ -112,7 +116,7 @@ int lease_keep_alive_run(struct ctl *ctl, int argc, char **argv)
         else
             printf("lease %016llx expired or revoked.\n", (unsigned long long)id);
         json_decref(answer);
-        fflush(stdout);
+        print_flush();
         if (once || ttl <= 0)
             return 0;
         struct timespec pause = {.tv_sec = ttl / 3, .tv_nsec = ttl % 3 * 333000000};
@@ -131,8 +135,7 @@ int lease_list_run(struct ctl *ctl, int argc, char **argv)
         print_json(answer);
     } else {
         printf("found %zu leases\n", json_array_size(leases));
-        json_array_foreach(leases, i, lease)
-            printf("%016llx\n", id_in(lease));
+        json_array_foreach(leases, i, lease) printf("%016llx\n", id_in(lease));
     }
     json_decref(answer);
     return 0;

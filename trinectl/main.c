@@ -1,5 +1,5 @@
 /* trinectl - table of contents: options, the list of commands, and the way to each. */
-#include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +9,16 @@
 #include "trinectl/trinectl.h"
 
 static const struct command_def commands[] = {
-    {"get", "KEY [RANGE_END] [--prefix] [--from-key] [--limit N] [--rev N] [--keys-only] [--count-only] [--print-value-only] [--order "
-            "ASCEND|DESCEND] [--sort-by KEY|VERSION|CREATE|MODIFY|VALUE] [--consistency l|s]",
+    {"get",
+     "KEY [RANGE_END] [--prefix] [--from-key] [--limit N] [--rev N] [--keys-only] [--count-only] [--print-value-only] "
+     "[--order "
+     "ASCEND|DESCEND] [--sort-by KEY|VERSION|CREATE|MODIFY|VALUE] [--consistency l|s]",
      "print keys and values", get_run},
-    {"put", "KEY [VALUE] [--lease ID] [--prev-kv] [--ignore-value] [--ignore-lease]", "write a key (value from stdin if absent)", put_run},
+    {"put", "KEY [VALUE] [--lease ID] [--prev-kv] [--ignore-value] [--ignore-lease]",
+     "write a key (value from stdin if absent)", put_run},
     {"del", "KEY [RANGE_END] [--prefix] [--from-key] [--prev-kv]", "delete keys", del_run},
-    {"txn", "", "a transaction from stdin: compares, then success, then failure operations, ended by blank lines", txn_run},
+    {"txn", "", "a transaction from stdin: compares, then success, then failure operations, ended by blank lines",
+     txn_run},
     {"watch", "KEY [RANGE_END] [--prefix] [--rev N] [--prev-kv] [--count N]", "print events as they happen", watch_run},
     {"compaction", "REVISION [--physical]", "discard history up to a revision", compaction_run},
     {"lease grant", "TTL", "create a lease of TTL seconds", lease_grant_run},
@@ -32,19 +36,22 @@ static const struct command_def commands[] = {
     {"member update", "ID --peer-urls URLS", "change a member's peer URLs", member_update_run},
     {"member promote", "ID", "make a learner a voting member", member_promote_run},
     {"move-leader", "ID", "hand leadership to another member; asks the leader's node", move_leader_run},
+    {"alarm list", "", "alarms that are raised", alarm_list_run},
+    {"alarm disarm", "", "take all alarms back", alarm_disarm_run},
 };
 
 static void help(FILE *to)
 {
-    fprintf(to, "trinectl %s - the operator's tool of Trine\n\n"
-                "usage: trinectl [options] COMMAND ...\n\n"
-                "  --url URL          native socket of a gateway (default ipc://RUN-DIR/native.ipc)\n"
-                "  --events-url URL   its socket of live events (default ipc://RUN-DIR/events.ipc)\n"
-                "  --run-dir DIR      where the sockets are (default $TRINE_RUN_DIR or /run/trine)\n"
-                "  -w, --write-out F  simple, json or table\n"
-                "  --hex              print byte strings as \\x..\n"
-                "  --command-timeout D  how long to wait for an answer (default 5s)\n"
-                "  -V, --version      print the version\n\n",
+    fprintf(to,
+            "trinectl %s - the operator's tool of Trine\n\n"
+            "usage: trinectl [options] COMMAND ...\n\n"
+            "  --url URL          native socket of a gateway (default ipc://RUN-DIR/native.ipc)\n"
+            "  --events-url URL   its socket of live events (default ipc://RUN-DIR/events.ipc)\n"
+            "  --run-dir DIR      where the sockets are (default $TRINE_RUN_DIR or /run/trine)\n"
+            "  -w, --write-out F  simple, json or table\n"
+            "  --hex              print byte strings as \\x..\n"
+            "  --command-timeout D  how long to wait for an answer (default 5s)\n"
+            "  -V, --version      print the version\n\n",
             TRINE_VERSION);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(to, "  %-18s %s\n", commands[i].words, commands[i].help);
@@ -83,7 +90,8 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
                 argv[left++] = argv[i++];
             break;
         }
-        static const char *const takes[] = {"--url", "--events-url", "--run-dir", "--write-out", "-w", "--command-timeout"};
+        static const char *const takes[] = {"--url",       "--events-url", "--run-dir",
+                                            "--write-out", "-w",           "--command-timeout"};
         size_t which = ARRAY_LEN(takes);
         for (size_t t = 0; t < ARRAY_LEN(takes); t++) {
             size_t n = strlen(takes[t]);
@@ -104,11 +112,19 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
         }
         uint64_t ms;
         switch (which) {
-        case 0: url = value; break;
-        case 1: events = value; break;
-        case 2: run_dir = value; break;
+        case 0:
+            url = value;
+            break;
+        case 1:
+            events = value;
+            break;
+        case 2:
+            run_dir = value;
+            break;
         case 3:
-        case 4: ctl->output = output_of(value); break;
+        case 4:
+            ctl->output = output_of(value);
+            break;
         case 5:
             if (conf_parse_duration(value, &ms) != 0 || ms == 0 || ms > 86400000) {
                 fprintf(stderr, "trinectl: --command-timeout %s: is not a duration like 5s\n", value);
@@ -135,9 +151,10 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
     ctl->url = url ? url : xasprintf("ipc://%s/native.ipc", run_dir);
     if (events) {
         ctl->events_url = events;
-    } else if (url) { /* the sockets of one gateway stand beside each other */
+    } else if (url) { /* the sockets of one gateway stand beside each other: native.2.ipc, events.2.ipc */
         const char *slash = strrchr(url, '/');
-        ctl->events_url = xasprintf("%.*s/events.ipc", slash ? (int)(slash - url) : 0, url);
+        const char *rest = slash && strncmp(slash, "/native", 7) == 0 ? slash + 7 : ".ipc";
+        ctl->events_url = xasprintf("%.*s/events%s", slash ? (int)(slash - url) : 0, url, rest);
     } else {
         ctl->events_url = xasprintf("ipc://%s/events.ipc", run_dir);
     }
@@ -147,7 +164,8 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct ctl ctl = {.timeout_ms = 5000};
+    static struct ctl ctl = {.timeout_ms = 5000}; /* lives as long as the process, and so do its strings */
+    signal(SIGPIPE, SIG_DFL); /* "trinectl watch x | head -1" ends when head does, whatever was inherited */
     argc = take_globals(&ctl, argc, argv);
     if (argc < 2) {
         help(stderr);
@@ -158,8 +176,11 @@ int main(int argc, char **argv)
         int words = sscanf(commands[i].words, "%31s %31s", first, second);
         if (strcmp(argv[1], first) != 0 || (words == 2 && (argc < 3 || strcmp(argv[2], second) != 0)))
             continue;
-        return commands[i].run(&ctl, argc - words, argv + words);
+        int code = commands[i].run(&ctl, argc - words, argv + words);
+        print_flush();
+        return code;
     }
-    fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+    fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "",
+            argc > 2 ? argv[2] : "");
     return EXIT_USAGE;
 }

@@ -1,4 +1,4 @@
-/* node - endpoint status, health and hashkv; defrag. */
+/* node - endpoint status, health and hashkv; defrag; alarms. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@ static unsigned long long unsigned_in(const json_t *answer, const char *key)
 
 static char *size_text(int64_t bytes)
 {
-    return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20)) : xasprintf("%.1f kB", (double)bytes / 1024);
+    return bytes >= 1 << 20 ? xasprintf("%.1f MB", (double)bytes / (1 << 20))
+                            : xasprintf("%.1f kB", (double)bytes / 1024);
 }
 
 static const char *const status_columns[] = {"ENDPOINT",   "ID",         "VERSION",   "DB SIZE",    "IN USE",
@@ -27,7 +28,8 @@ static void status_print(struct ctl *ctl, const char *endpoint, const json_t *a,
     char *id = xasprintf("%llx", unsigned_in(header, "member_id")), *size = size_text(json_number(a, "dbSize"));
     char *used = size_text(json_number(a, "dbSizeInUse")), *version = slice_dup_str(json_bytes(a, "version"));
     char *term = xasprintf("%llu", unsigned_in(a, "raftTerm")), *index = xasprintf("%llu", unsigned_in(a, "raftIndex"));
-    char *applied = xasprintf("%llu", unsigned_in(a, "raftAppliedIndex")), *rev = xasprintf("%lld", (long long)json_number(header, "revision"));
+    char *applied = xasprintf("%llu", unsigned_in(a, "raftAppliedIndex")),
+         *rev = xasprintf("%lld", (long long)json_number(header, "revision"));
     const char *leader = json_number(a, "leader") == json_number(header, "member_id") ? "true" : "false";
     const char *learner = json_is_true(json_object_get(a, "isLearner")) ? "true" : "false";
     struct buf errors = BUF_INIT;
@@ -64,8 +66,9 @@ static int status_cluster(struct ctl *ctl, struct print_table *t)
         const json_t *first = json_array_get(json_object_get(m, "clientURLs"), 0);
         char *endpoint = first ? xasprintf("%s", json_string_value(first)) : xasprintf("%llx", (unsigned long long)id);
         struct buf why = BUF_INIT;
-        json_t *a = id == self ? door_try(ctl, "status", json_object(), &why)
-                               : door_try(ctl, "member_status", json_pack("{s:I}", "ID", (json_int_t)id), &why);
+        int64_t status;
+        json_t *a = id == self ? door_try(ctl, "status", json_object(), &why, &status)
+                               : door_try(ctl, "member_status", json_pack("{s:I}", "ID", (json_int_t)id), &why, &status);
         if (a) {
             status_print(ctl, endpoint, a, t);
             json_array_append_new(out, json_pack("{s:s, s:o}", "Endpoint", endpoint, "Status", a));
@@ -120,7 +123,8 @@ int health_run(struct ctl *ctl, int argc, char **argv)
     struct timespec from, to;
     struct buf why = BUF_INIT;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    json_t *a = door_try(ctl, "range", json_pack("{s:s}", "key", "health"), &why);
+    int64_t status = 0;
+    json_t *a = door_try(ctl, "range", json_pack("{s:s}", "key", "health"), &why, &status);
     clock_gettime(CLOCK_MONOTONIC, &to);
     double ms = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
     buf_add_byte(&why, 0);
@@ -159,7 +163,7 @@ int hashkv_run(struct ctl *ctl, int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c != 'r')
             usage_of("endpoint hashkv");
-        rev = atoll(optarg);
+        rev = number_of("--rev", optarg, 10);
     }
     if (argc != optind)
         usage_of("endpoint hashkv");
@@ -191,5 +195,46 @@ int defrag_run(struct ctl *ctl, int argc, char **argv)
     else
         printf("Finished defragmenting etcd member[%s]\n", ctl->url);
     json_decref(a);
+    return 0;
+}
+
+static int print_alarms(struct ctl *ctl, json_t *answer)
+{
+    json_t *alarm;
+    size_t i;
+    if (ctl->output == OUTPUT_JSON)
+        print_json(answer);
+    else
+        json_array_foreach(json_object_get(answer, "alarms"), i, alarm)
+            printf("memberID:%llu alarm:%s\n", unsigned_in(alarm, "memberID"),
+                   json_string_value(json_object_get(alarm, "alarm")));
+    json_decref(answer);
+    return 0;
+}
+
+int alarm_list_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("alarm list");
+    return print_alarms(ctl, door_call(ctl, "alarm", json_object()));
+}
+
+/* All that are raised, one by one, as etcd's client does it. */
+int alarm_disarm_run(struct ctl *ctl, int argc, char **argv)
+{
+    UNUSED(argv);
+    if (argc != 1)
+        usage_of("alarm disarm");
+    json_t *raised = door_call(ctl, "alarm", json_object()), *alarm;
+    size_t i;
+    json_array_foreach(json_object_get(raised, "alarms"), i, alarm)
+    {
+        json_t *request =
+            json_pack("{s:s, s:I}", "action", "DEACTIVATE", "memberID", (json_int_t)json_number(alarm, "memberID"));
+        json_object_set(request, "alarm", json_object_get(alarm, "alarm"));
+        print_alarms(ctl, door_call(ctl, "alarm", request));
+    }
+    json_decref(raised);
     return 0;
 }

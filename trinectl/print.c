@@ -1,8 +1,9 @@
 /* print - answers on the terminal: JSON as etcdctl writes it (bytes as base64), tables through libsmartcols. */
-#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libsmartcols/libsmartcols.h>
 
@@ -25,7 +26,8 @@ static char *base64(struct slice s)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = xmalloc((s.len + 2) / 3 * 4 + 1), *p = out;
     for (size_t i = 0; i < s.len; i += 3) {
-        uint32_t v = (uint32_t)s.data[i] << 16 | (i + 1 < s.len ? (uint32_t)s.data[i + 1] << 8 : 0) | (i + 2 < s.len ? s.data[i + 2] : 0);
+        uint32_t v = (uint32_t)s.data[i] << 16 | (i + 1 < s.len ? (uint32_t)s.data[i + 1] << 8 : 0) |
+                     (i + 2 < s.len ? s.data[i + 2] : 0);
         *p++ = digits[v >> 18];
         *p++ = digits[v >> 12 & 63];
         *p++ = i + 1 < s.len ? digits[v >> 6 & 63] : '=';
@@ -45,48 +47,97 @@ static bool is_bytes_field(const char *name)
     return false;
 }
 
-static json_t *printable(const json_t *v, const char *name)
+/* Unsigned in the API; jansson has only signed numbers. */
+static bool is_unsigned_field(const char *name)
 {
-    const char *key;
-    json_t *item, *copy;
+    static const char *const names[] = {"cluster_id", "member_id", "memberID", "ID", "leader"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (name && strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static void dump_string(const char *name, struct slice s)
+{
+    putchar('"');
+    if (is_bytes_field(name)) {
+        char *text = base64(s);
+        fputs(text, stdout);
+        free(text);
+    } else {
+        for (size_t i = 0; i < s.len; i++) {
+            if (s.data[i] < 0x20)
+                printf("\\u%04x", s.data[i]);
+            else if (s.data[i] == '"' || s.data[i] == '\\')
+                printf("\\%c", s.data[i]);
+            else
+                putchar(s.data[i]);
+        }
+    }
+    putchar('"');
+}
+
+static void dump(const json_t *v, const char *name)
+{
+    const char *key, *comma = "";
+    json_t *item;
     size_t i;
     switch (json_typeof(v)) {
     case JSON_OBJECT:
-        copy = json_object();
+        putchar('{');
         json_object_foreach((json_t *)(uintptr_t)v, key, item)
-            json_object_set_new(copy, key, printable(item, key));
-        return copy;
-    case JSON_ARRAY:
-        copy = json_array();
-        json_array_foreach(v, i, item)
-            json_array_append_new(copy, printable(item, name));
-        return copy;
-    case JSON_STRING:
-        if (is_bytes_field(name)) {
-            char *text = base64(slice_of(json_string_value(v), json_string_length(v)));
-            copy = json_string(text);
-            free(text);
-            return copy;
+        {
+            printf("%s\"%s\":", comma, key);
+            dump(item, key);
+            comma = ",";
         }
-        return json_deep_copy(v);
-    default: return json_deep_copy(v);
+        putchar('}');
+        break;
+    case JSON_ARRAY:
+        putchar('[');
+        json_array_foreach(v, i, item)
+        {
+            fputs(comma, stdout);
+            dump(item, name);
+            comma = ",";
+        }
+        putchar(']');
+        break;
+    case JSON_STRING:
+        dump_string(name, slice_of(json_string_value(v), json_string_length(v)));
+        break;
+    case JSON_INTEGER:
+        if (is_unsigned_field(name))
+            printf("%llu", (unsigned long long)json_integer_value(v));
+        else
+            printf("%lld", (long long)json_integer_value(v));
+        break;
+    default:
+        fputs(json_is_true(v) ? "true" : json_is_false(v) ? "false" : "null", stdout);
+        break;
     }
 }
 
 void print_json(const json_t *answer)
 {
-    json_t *copy = printable(answer, NULL);
-    json_dumpf(copy, stdout, JSON_COMPACT);
+    dump(answer, NULL);
     putchar('\n');
-    json_decref(copy);
+}
+
+void print_flush(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return;
+    fprintf(stderr, "Error: the output cannot be written: %s\n", strerror(errno));
+    _exit(EXIT_OUTPUT); /* not exit, which would try again */
 }
 
 void print_bytes(struct ctl *ctl, struct slice s)
 {
-    if (!ctl->hex) {
+    if (!ctl->hex && s.len)
         fwrite(s.data, 1, s.len, stdout);
+    if (!ctl->hex)
         return;
-    }
     for (size_t i = 0; i < s.len; i++)
         printf("\\x%02x", s.data[i]);
 }

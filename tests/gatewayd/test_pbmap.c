@@ -1,5 +1,5 @@
-/* pbmap, native_op - API messages as msgpack maps and back: random messages of every operation against protobuf-c and msgpack-c,
- * one example byte by byte, and requests that lie. */
+/* pbmap, native_op - API messages as msgpack maps and back: random messages of every operation against protobuf-c and
+ * msgpack-c, one example byte by byte, and requests that lie. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,17 +32,29 @@ static void any_value(struct rand *r, const ProtobufCFieldDescriptor *f, void *a
 {
     const ProtobufCEnumDescriptor *e;
     switch (f->type) {
-    case PROTOBUF_C_TYPE_MESSAGE: *(ProtobufCMessage **)at = any_message(r, f->descriptor, depth + 1); break;
-    case PROTOBUF_C_TYPE_BYTES: any_bytes(r, at, true); break;
-    case PROTOBUF_C_TYPE_STRING: *(char **)at = xasprintf("text %llu", (unsigned long long)any_u64(r)); break;
-    case PROTOBUF_C_TYPE_BOOL: *(protobuf_c_boolean *)at = (protobuf_c_boolean)rand_below(r, 2); break;
+    case PROTOBUF_C_TYPE_MESSAGE:
+        *(ProtobufCMessage **)at = any_message(r, f->descriptor, depth + 1);
+        break;
+    case PROTOBUF_C_TYPE_BYTES:
+        any_bytes(r, at, true);
+        break;
+    case PROTOBUF_C_TYPE_STRING:
+        *(char **)at = xasprintf("text %llu", (unsigned long long)any_u64(r));
+        break;
+    case PROTOBUF_C_TYPE_BOOL:
+        *(protobuf_c_boolean *)at = (protobuf_c_boolean)rand_below(r, 2);
+        break;
     case PROTOBUF_C_TYPE_ENUM:
         e = f->descriptor; /* also numbers that have no name */
         *(int32_t *)at = rand_below(r, 4) ? e->values[rand_below(r, e->n_values)].value : (int32_t)rand_below(r, 100);
         break;
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_INT32: *(uint32_t *)at = (uint32_t)any_u64(r); break;
-    default: *(uint64_t *)at = rand_below(r, 2) ? any_u64(r) : ~any_u64(r); break;
+    case PROTOBUF_C_TYPE_INT32:
+        *(uint32_t *)at = (uint32_t)any_u64(r);
+        break;
+    default:
+        *(uint64_t *)at = rand_below(r, 2) ? any_u64(r) : ~any_u64(r);
+        break;
     }
 }
 
@@ -50,11 +62,15 @@ static size_t value_size(const ProtobufCFieldDescriptor *f)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(void *);
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return sizeof(void *);
+    case PROTOBUF_C_TYPE_BYTES:
+        return sizeof(ProtobufCBinaryData);
     case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_UINT64: return 8;
-    default: return 4;
+    case PROTOBUF_C_TYPE_UINT64:
+        return 8;
+    default:
+        return 4;
     }
 }
 
@@ -122,7 +138,8 @@ static void round_trip(struct rand *r, const ProtobufCMessageDescriptor *d)
     int err = to_message(d, buf_slice(&map), &back, &why);
 
     cr_assert_eq(err, 0, "%s: %s %.*s", d->name, err_name(err), (int)why.len, (const char *)why.data);
-    ProtobufCMessage *theirs = protobuf_c_message_unpack(d, NULL, back.len, back.data ? back.data : (const uint8_t *)"");
+    ProtobufCMessage *theirs =
+        protobuf_c_message_unpack(d, NULL, back.len, back.data ? back.data : (const uint8_t *)"");
     cr_assert_not_null(theirs, "%s", d->name);
     pack_wire(theirs, &again);
     cr_expect(slice_eq(buf_slice(&again), buf_slice(&wire)), "%s came back as another message", d->name);
@@ -160,10 +177,11 @@ Test(pbmap, every_message_of_every_operation_survives_the_way_to_a_map_and_back)
 
 Test(pbmap, a_range_response_becomes_this_very_map)
 {
-    static const uint8_t wire[] = {0x0a, 0x04, 0x18, 0x07, 0x20, 0x02,                         /* header {revision 7, raft_term 2} */
-        0x12, 0x0d, 0x0a, 0x01, 'k', 0x10, 0x05, 0x18, 0x06, 0x20, 0x02, 0x2a, 0x02, 'v', 0x00, /* kvs */
-        0x18, 0x01,                                                                            /* more */
-        0x20, 0xac, 0x02};                                                                     /* count 300 */
+    static const uint8_t wire[] = {0x0a, 0x04, 0x18, 0x07, 0x20, 0x02, /* header {revision 7, raft_term 2} */
+                                   0x12, 0x0d, 0x0a, 0x01, 'k',  0x10, 0x05, 0x18,
+                                   0x06, 0x20, 0x02, 0x2a, 0x02, 'v',  0x00, /* kvs */
+                                   0x18, 0x01,                               /* more */
+                                   0x20, 0xac, 0x02};                        /* count 300 */
     static const char map[] = "\x84\xa6"
                               "header\x82\xa8"
                               "revision\x07\xa9"
@@ -201,10 +219,10 @@ Test(native_op, a_put_of_the_readme_becomes_a_put_request)
     /* "op" may stand last, strings may be bin, nil is as good as nothing, an enum may be a name or a number */
     cr_assert_eq(READ("\x84\xa3key\xc4\x01k\xa5lease\xc0\xaasort_order\xa7"
                       "DESCEND\xa2op\xa5range"),
-        E_INVALID); /* lease is no field of a range */
+                 E_INVALID); /* lease is no field of a range */
     cr_assert_eq(READ("\x84\xa3key\xc4\x01k\xa5limit\xc0\xaasort_order\xa7"
                       "DESCEND\xa2op\xa5range"),
-        0);
+                 0);
     cr_expect(slice_eq(buf_slice(&body), SLICE_LIT("\x0a\x01k\x28\x02")));
     cr_assert_eq(READ("\x82\xaasort_order\x02\xa2op\xa5range"), 0);
     cr_expect(slice_eq(buf_slice(&body), SLICE_LIT("\x28\x02")));
@@ -212,7 +230,8 @@ Test(native_op, a_put_of_the_readme_becomes_a_put_request)
     buf_fini(&why);
 }
 
-/* --- requests that lie ---------------------------------------------------------------------------------------------- */
+/* --- requests that lie ----------------------------------------------------------------------------------------------
+ */
 
 static bool says(const struct buf *why, const char *text)
 {
@@ -251,11 +270,11 @@ Test(native_op, what_is_wrong_is_said_with_its_name)
     cr_expect(says(&why, "field \"prev_kv\": must be true or false"));
     cr_expect_eq(READ("\x82\xa2op\xa3txn\xa7"
                       "compare\x80"),
-        E_INVALID);
+                 E_INVALID);
     cr_expect(says(&why, "field \"compare\": must be an array"));
     cr_expect_eq(READ("\x82\xa2op\xa3txn\xa7"
                       "compare\x91\x01"),
-        E_INVALID);
+                 E_INVALID);
     cr_expect(says(&why, "field \"compare\": must be a map"));
     cr_expect_eq(READ("\x82\xa2op\xa5range\xaasort_order\xa2UP"), E_INVALID);
     cr_expect(says(&why, "field \"sort_order\""));
@@ -279,7 +298,8 @@ Test(native_op, a_text_of_ours_never_repeats_bytes_that_are_not_text)
 Test(native_op, a_request_that_ends_too_early_is_refused_wherever_it_ends)
 {
     static const char whole[] = "\x84\xa2op\xa3txn\xa7"
-                                "compare\x91\x83\xa3key\xc4\x01k\xa6target\xa7VERSION\xa7version\xcd\x01\x00\xa7success\x91\x81\xabrequest_put\x82"
+                                "compare\x91\x83\xa3key\xc4\x01k\xa6target\xa7VERSION\xa7version\xcd\x01\x00\xa7success"
+                                "\x91\x81\xabrequest_put\x82"
                                 "\xa3key\xa1k\xa5value\xda\x00\x02vv\xa7"
                                 "failure\x90";
     struct buf body = BUF_INIT, why = BUF_INIT;
@@ -300,10 +320,10 @@ Test(native_op, counts_with_no_bytes_behind_them_cost_nothing)
     cr_expect_neq(READ("\xdf\xff\xff\xff\xff\xa2op\xa3put"), 0);
     cr_expect_neq(READ("\x82\xa2op\xa3txn\xa7"
                        "compare\xdd\xff\xff\xff\xff"),
-        0);
+                  0);
     cr_expect_neq(READ("\x82\xa2op\xa3txn\xa7"
                        "compare\x91\xdf\xff\xff\xff\xff"),
-        0);
+                  0);
     cr_expect_neq(READ("\x82\xa2op\xa3put\xa3key\xc6\xff\xff\xff\xff"), 0);
     cr_expect_lt(body.cap, 4096u);
     buf_fini(&body);
@@ -394,20 +414,23 @@ Test(native_op, mutated_requests_give_an_error_or_a_message_that_protobuf_takes)
     buf_fini(&why);
 }
 
-/* --- answers that lie: stored is a sibling, but its bytes are still bytes ------------------------------------------ */
+/* --- answers that lie: stored is a sibling, but its bytes are still bytes ------------------------------------------
+ */
 
 Test(pbmap, what_is_not_such_a_message_appends_nothing)
 {
     const ProtobufCMessageDescriptor *d = &etcdserverpb__range_response__descriptor;
     struct buf out = BUF_INIT;
     buf_add_byte(&out, 0xc0);
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x20"), &out), E_MALFORMED);               /* a tag alone */
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x22\x01x"), &out), E_MALFORMED);          /* count as bytes */
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x08\x01"), &out), E_MALFORMED);           /* header as a number */
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x0a\x02\x18"), &out), E_MALFORMED);       /* header cut short */
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x12\x02\x0a\x05"), &out), E_MALFORMED);   /* a key longer than its pair */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x20"), &out), E_MALFORMED);         /* a tag alone */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x22\x01x"), &out), E_MALFORMED);    /* count as bytes */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x08\x01"), &out), E_MALFORMED);     /* header as a number */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x0a\x02\x18"), &out), E_MALFORMED); /* header cut short */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\x12\x02\x0a\x05"), &out),
+                 E_MALFORMED); /* a key longer than its pair */
     cr_expect_eq(out.len, 1);
-    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\xf8\x07\x01\x20\x03\x20\x02"), &out), 0); /* unknown field; count twice */
+    cr_expect_eq(pbmap_from_message(d, SLICE_LIT("\xf8\x07\x01\x20\x03\x20\x02"), &out),
+                 0); /* unknown field; count twice */
     cr_expect(slice_eq(buf_slice(&out), SLICE_LIT("\xc0\x81\xa5"
                                                   "count\x02")));
     buf_fini(&out);
@@ -417,7 +440,8 @@ Test(pbmap, answers_may_nest_but_not_without_end)
 {
     const ProtobufCMessageDescriptor *d = &etcdserverpb__txn_response__descriptor;
     struct buf wire = BUF_INIT, outer = BUF_INIT, out = BUF_INIT;
-    for (unsigned depth = 0; depth < 2 * TXN_DEPTH_MAX; depth++) { /* TxnResponse.responses, ResponseOp.response_txn in turn */
+    for (unsigned depth = 0; depth < 2 * TXN_DEPTH_MAX;
+         depth++) { /* TxnResponse.responses, ResponseOp.response_txn in turn */
         buf_reset(&outer);
         pb_add_message(&outer, depth % 2 ? 3 : 4, wire.data ? buf_slice(&wire) : SLICE_LIT(""));
         struct buf swap = wire;

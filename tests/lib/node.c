@@ -16,6 +16,7 @@
 #include "common/rand.h"
 
 #define NODE_START_MS 30000
+#define NODE_STOP_MS 20000
 
 static unsigned long passed, failed;
 
@@ -90,6 +91,7 @@ void node_start(struct node *n, const char *const *options)
     char port[16], peer_port[16], bin[256], log[160];
     const char *argv[64] = {"deploy/node.sh", "--dir", n->dir, "--port", port, "--peer-port", peer_port, "--bin", bin, "--"};
     size_t argc = 10;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what hangs and is killed has said how far it came */
     strcpy(n->dir, "/tmp/trine-node.XXXXXX");
     if (!mkdtemp(n->dir))
         exit(2);
@@ -122,11 +124,36 @@ void node_start(struct node *n, const char *const *options)
     exit(2);
 }
 
+/* The runner gives each daemon 5 s. */
+static void runner_stop(struct node *n)
+{
+    uint64_t until = clock_now_ms() + NODE_STOP_MS;
+    kill((pid_t)n->runner, SIGTERM);
+    while (waitpid((pid_t)n->runner, NULL, WNOHANG) == 0) {
+        if (clock_now_ms() > until) {
+            check_note(false, __FILE__, __LINE__, "the runner stops", "pid %ld", n->runner);
+            kill((pid_t)n->runner, SIGTERM);
+            waitpid((pid_t)n->runner, NULL, 0);
+            return;
+        }
+        usleep(2000);
+    }
+}
+
+/* In a build with sanitizers: whatever they have found in a daemon fails the test. */
+static void reports_check(const struct node *n)
+{
+    char command[512];
+    snprintf(command, sizeof(command), "! grep -E -A12 'Sanitizer|runtime error:' %s.log", n->dir);
+    fflush(stdout);
+    check_note(system(command) == 0, __FILE__, __LINE__, "no sanitizer has anything to report", "%s", "");
+}
+
 void node_stop(struct node *n)
 {
     char command[512];
-    kill((pid_t)n->runner, SIGTERM);
-    waitpid((pid_t)n->runner, NULL, 0);
+    runner_stop(n);
+    reports_check(n);
     if (failed)
         printf("kept %s.log\n", n->dir);
     snprintf(command, sizeof(command), failed ? "rm -rf %s" : "rm -rf %s %s.log", n->dir, n->dir);

@@ -359,7 +359,7 @@ static void others(void)
         const char *path;
         int status;
         const char *text;
-    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 12, ""}, {"/v3lockpb.Lock/Lock", 12, ""}, {"/etcdserverpb.Cluster/MemberAdd", 12, ""},
+    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 12, ""}, {"/v3lockpb.Lock/Lock", 12, ""}, {"/etcdserverpb.Cluster/MemberAdd", 3, "etcdserver: given member URLs are invalid"},
                 {"/etcdserverpb.Maintenance/Snapshot", 12, ""}, {"/nosuch.Service/Method", 12, "unknown service nosuch.Service"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int status = call_bytes(rows[i].path, SLICE_EMPTY);

@@ -115,3 +115,51 @@ Test(alarm, corrupt_refuses_every_change_and_every_linearizable_range)
     buf_fini(&body);
     world_free(w);
 }
+
+/* As stored itself proposes it when the disk is full. */
+static void raise_by_disk(struct world *w)
+{
+    struct buf body = BUF_INIT;
+
+    pb_add_uint(&body, 1, 1);
+    pb_add_uint(&body, 2, FAKE_MEMBER);
+    pb_add_uint(&body, 3, ALARM_NOSPACE);
+    pb_add_uint(&body, 100, 1);
+    world_apply(w, COMMAND_ALARM, buf_slice(&body));
+    buf_fini(&body);
+}
+
+Test(alarm, nospace_for_the_disk_is_taken_back_when_there_is_room_also_after_a_restart)
+{
+    struct world *w = world_new();
+    struct command c;
+    struct frame f;
+
+    raise_by_disk(w);
+    cr_assert_eq(world_result(w, world_put(w, "a", "1"), &f), E_NO_SPACE);
+    world_restart(w);
+    cr_assert(alarm_active(&w->s, ALARM_NOSPACE));
+    fake_advance(w->loop, 2000); /* the disk under the tests has room */
+    cr_assert(fake_take_type(w->raft, FR_PROPOSE, &f));
+    cr_assert_eq(command_decode(f.propose.command, &c), 0);
+    cr_assert_eq(c.kind, COMMAND_ALARM);
+    cr_assert_eq(world_int(c.body, 1, 0, 0), 2);
+    cr_assert_eq(world_int(c.body, 2, 0, 0), FAKE_MEMBER);
+    cr_assert_eq(world_int(c.body, 3, 0, 0), ALARM_NOSPACE);
+    cr_assert_eq(world_result(w, world_apply(w, COMMAND_ALARM, c.body), &f), 0);
+    cr_assert_eq(world_result(w, world_put(w, "a", "1"), &f), 0);
+    world_free(w);
+}
+
+Test(alarm, nospace_that_was_raised_by_hand_stays)
+{
+    struct world *w = world_new();
+    struct frame f;
+
+    raise_alarm(w, FAKE_MEMBER, ALARM_NOSPACE);
+    raise_by_disk(w); /* later, and not what it was raised for */
+    fake_advance(w->loop, 20000);
+    cr_assert_not(fake_take_type(w->raft, FR_PROPOSE, &f));
+    cr_assert(alarm_active(&w->s, ALARM_NOSPACE));
+    world_free(w);
+}

@@ -152,8 +152,46 @@ Test(checkpoint, a_damaged_record_is_refused_with_its_key)
     log_set_level(LOG_L_ERROR);
     cr_assert_eq(store_try_open(&s, &why), E_DAMAGED);
     buf_add_byte(&why, 0);
-    cr_assert_not_null(strstr((char *)why.data, "72000000000000000200000000"), "%s", (char *)why.data);
+    cr_assert_not_null(strstr((char *)why.data, "52000000000000000200000000"), "%s", (char *)why.data);
     buf_fini(&why);
     s.m = NULL;
     store_remove(&s);
+}
+
+Test(checkpoint, a_revision_without_a_record_is_refused_but_not_below_the_compacted_one)
+{
+    for (int64_t lost = 3; lost <= 5; lost++) {
+        struct store s;
+        struct buf why = BUF_INIT;
+        struct db *db;
+        uint8_t key[REV_KEY_MAX];
+        store_new(&s);
+        put(&s, "a", "1");
+        put(&s, "b", "1");
+        put(&s, "c", "1");
+        put(&s, "d", "1");
+        if (lost == 3) {
+            cr_assert_eq(compact(&s, 3), 0);
+        }
+        store_close(&s);
+        cr_assert_eq(db_open(&db, s.dir, false, &why), 0);
+        struct db_batch *b = db_batch_new();
+        db_batch_delete(b, slice_of(key, rev_key_encode(key, lost, 0, false)));
+        db_write(db, b, true);
+        db_batch_free(b);
+        db_close(db);
+
+        log_set_level(LOG_L_ERROR);
+        int err = store_try_open(&s, &why);
+        if (lost == 3) {
+            cr_assert_eq(err, 0);
+        } else {
+            cr_assert_eq(err, E_DAMAGED);
+            buf_add_byte(&why, 0);
+            cr_assert_not_null(strstr((char *)why.data, lost == 4 ? "revision 4 is missing" : "revision 5 is missing"));
+            s.m = NULL;
+        }
+        buf_fini(&why);
+        store_remove(&s);
+    }
 }

@@ -15,7 +15,7 @@ static const char *records(struct store *s)
     cr_assert_eq(db_open(&db, s->dir, false, &why), 0);
     struct db_iter *it = db_iter_new(db, NULL, true);
     text[0] = '\0';
-    for (db_iter_seek(it, S("r")); db_iter_get(it, &key, &value) && key.data[0] == 'r'; db_iter_next(it)) {
+    for (db_iter_seek(it, S("R")); db_iter_get(it, &key, &value) && key.data[0] == 'R'; db_iter_next(it)) {
         int64_t main;
         int32_t sub;
         bool tombstone;

@@ -1,4 +1,6 @@
 /* stored/db.c: batches, reads, snapshots, refusals; and the bytes that a store consists of, against golden ones. */
+#include <unistd.h>
+
 #include "common/file.h"
 #include "stored/db.h"
 #include "tests/stored/mvcc_help.h"
@@ -78,13 +80,17 @@ Test(db, an_iterator_walks_in_byte_order)
 }
 
 struct logs {
-    int count;
+    int count, manifests;
     uint64_t size;
     char name[64];
 };
 static void on_log(void *arg, const char *name, uint64_t size)
 {
     struct logs *l = arg;
+    if (strncmp(name, "MANIFEST-", 9) == 0) {
+        l->manifests++;
+        return;
+    }
     l->count++;
     l->size = size;
     snprintf(l->name, sizeof(l->name), "%s", name);
@@ -102,6 +108,7 @@ Test(db, sync_names_its_logs_and_their_bytes_can_be_checked)
     }
     db_sync(db, on_log, &logs);
     cr_assert_eq(logs.count, 1);
+    cr_assert_eq(logs.manifests, 1);
     cr_assert_gt(logs.size, 2 * 32768);
     cr_assert_eq(db_log_check(dir, logs.name, logs.size, &at), 0);
     cr_assert_eq(db_log_check(dir, "000000.log", 1, &at), E_NOT_FOUND);
@@ -116,6 +123,72 @@ Test(db, sync_names_its_logs_and_their_bytes_can_be_checked)
     cr_assert_eq(db_log_check(dir, logs.name, logs.size, &at), E_DAMAGED);
     cr_assert(at <= 40000 && at > 39800);
     db_remove(db);
+}
+
+/* The path of the one table of the directory. */
+static void table_path(char *path, size_t size)
+{
+    char cmd[128];
+    snprintf(cmd, sizeof(cmd), "ls %s/*.ldb", dir);
+    FILE *f = popen(cmd, "r");
+    cr_assert_not_null(f);
+    cr_assert_not_null(fgets(path, (int)size, f));
+    path[strcspn(path, "\n")] = '\0';
+    pclose(f);
+}
+
+static void flip(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+e");
+    fseek(f, at, SEEK_SET);
+    int byte = fgetc(f);
+    fseek(f, at, SEEK_SET);
+    fputc(byte ^ 1, f);
+    fclose(f);
+}
+
+Test(db, every_damaged_byte_of_a_table_is_found_with_its_file)
+{
+    struct db *db = db_fresh();
+    struct buf why = BUF_INIT;
+    char path[160];
+    for (int i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "key%04d", i);
+        set(db, key, "some value that fills the blocks of the table");
+    }
+    db_compact_all(db);
+    table_path(path, sizeof(path));
+    db_find_damage(dir, &why);
+    cr_assert_eq(why.len, 0, "%.*s", (int)why.len, (const char *)why.data);
+    for (long at = 0; at < 100000; at += 997) {
+        flip(path, at);
+        db_find_damage(dir, &why);
+        cr_assert(memmem(why.data, why.len, path, strlen(path)) != NULL, "byte %ld", at);
+        buf_reset(&why);
+        flip(path, at);
+    }
+    cr_assert_eq(truncate(path, 20), 0);
+    db_find_damage(dir, &why);
+    cr_assert_gt(why.len, 0);
+    buf_fini(&why);
+    db_remove(db);
+}
+
+Test(db, tables_without_current_are_no_new_store)
+{
+    struct db *db = db_fresh();
+    struct buf why = BUF_INIT;
+    char path[160];
+    set(db, "a", "1");
+    db_close(db);
+    snprintf(path, sizeof(path), "%s/CURRENT", dir);
+    cr_assert_eq(remove(path), 0);
+    cr_assert_eq(db_open(&db, dir, false, &why), E_DAMAGED);
+    buf_add_byte(&why, 0);
+    cr_assert_not_null(strstr((char *)why.data, "/CURRENT: missing"), "%s", (char *)why.data);
+    buf_fini(&why);
+    db_remove(NULL);
 }
 
 Test(db, a_directory_in_use_or_impossible_is_an_error_with_a_reason)

@@ -271,6 +271,28 @@ Test(sync, damage_in_synced_bytes_is_refused_with_file_and_offset)
     store_remove(&s);
 }
 
+Test(sync, a_log_or_manifest_that_became_shorter_is_refused_also_without_a_reboot)
+{
+    static const char *const files[] = {"*.log", "MANIFEST-*"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct store s, cut;
+        char cmd[512];
+        struct buf why = BUF_INIT;
+        store_new(&s);
+        big_puts(&s, 20);
+        mvcc_sync(s.m);
+        power_cut(&s, &cut);
+        snprintf(cut.boot, sizeof(cut.boot), "%s", s.boot);
+        snprintf(cmd, sizeof(cmd), "truncate -s 40 %s/db/%s", cut.root, files[i]);
+        cr_assert_eq(system(cmd), 0);
+        cr_assert_eq(store_try_open(&cut, &why), E_DAMAGED);
+        cr_assert(memmem(why.data, why.len, " is damaged at byte ", 20) != NULL);
+        buf_fini(&why);
+        store_remove(&cut);
+        store_remove(&s);
+    }
+}
+
 Test(sync, a_damaged_or_missing_synced_file_is_refused)
 {
     struct store s, cut;
