@@ -3,6 +3,8 @@
 #   make [CC=clang] [SAN=address,undefined | SAN=thread]    everything, objects below build/
 #   make run [DIR=./run PORT=2379 PEER_PORT=2380]           one node in the foreground
 #   make trio [DIR=./run]                                   three nodes of one cluster in the foreground
+#   make sim [SEEDS=n SEED=s TRACE=1]    clusters on a simulated clock, network and disk
+#   make mutants        planted bugs: how many seeds until the simulation finds each
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
@@ -71,7 +73,7 @@ $(B)/obj/gen/%.o: $(B)/gen/%.c | $(GEN_H)
 
 $(B)/lib/libcommon.a: $(COMMON_OBJ)
 $(B)/lib/libproto.a: $(PROTO_OBJ)
-$(B)/lib/libtest.a: $(call objs,$(wildcard tests/lib/*.c))
+$(B)/lib/libtest.a: $(call objs,$(filter-out tests/lib/ramdb.c,$(wildcard tests/lib/*.c)))
 $(B)/lib/%.a:
 	@mkdir -p $(dir $@)
 	@rm -f $@
@@ -126,6 +128,33 @@ $(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libst
 fuzz: deps fuzzers
 	tests/fuzz/run.sh $(FUZZ_SECONDS)
 
+# --- simulation ---------------------------------------------------------------------------------
+# stored's keyspace comes without LevelDB: tests/lib/ramdb.c takes the place of db.c.
+# --wrap: what ends a daemon ends one simulated member, and a broken must() is told with its seed (tests/sim/sim.c).
+SIM_STORED := $(call objs,$(filter-out stored/db.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
+SIM_WRAP := -Wl,--wrap=fatal,--wrap=fatalx,--wrap=must_failed
+SIM_LIBS := $(LIBS_raftd) $(LIBS_proto) $(LIBS_common) -lm
+# Both daemons have a struct entry: of stored only mvcc.h is to be seen.
+$(B)/obj/tests/sim/stored.o: $(SIM_STORED)
+	$(Q)$(call say,LD) && ld -r -o $@.all $^ && \
+	  objcopy --wildcard --keep-global-symbol='mvcc_*' --keep-global-symbol='ramdb_*' $@.all $@ && rm -f $@.all
+$(B)/bin/sim: $(call objs,$(wildcard tests/sim/*.c)) $(B)/obj/tests/sim/stored.o $(B)/lib/libraftd.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) $(SIM_WRAP) -o $@ $^ $(SIM_LIBS)
+
+SEEDS ?= 200
+SEED ?= 1
+sim: $(B)/bin/sim
+	@$(B)/bin/sim $(if $(TRACE),--trace --seed=$(SEED),--seeds=$(if $(filter command line,$(origin SEED)),$(if $(filter command line,$(origin SEEDS)),$(SEEDS),1),$(SEEDS)) --seed=$(SEED))
+scenarios: $(B)/bin/sim
+	@$(B)/bin/sim --scenario tests/sim/scenarios/*.txt
+
+MUTANT_SEEDS ?= 2000
+MUTANTS ?= all
+mutants: $(B)/bin/sim
+	@CC="$(CC)" FLAGS="$(CPPFLAGS) $(CFLAGS)" LINK="$(LDFLAGS) $(SIM_WRAP)" LIBS="$(SIM_LIBS)" \
+	  tests/sim/mutants.sh $(B) $(MUTANT_SEEDS) $(MUTANTS)
+
 # --- what a person types ------------------------------------------------------------------------
 deps:
 	@deploy/deps.sh
@@ -141,7 +170,7 @@ trio: deps
 	@exec deploy/trio.sh --dir $(DIR) --bin $(B)/bin
 
 check: deps
-	@$(MAKE) --no-print-directory all units nodes fuzzers
+	@$(MAKE) --no-print-directory all units nodes fuzzers $(B)/bin/sim
 	@tests/run.sh $(B)
 
 bench: deps

@@ -7,6 +7,7 @@
 
 #include "common/mem.h"
 #include "common/metrics.h"
+#include "raftd/snap.h"
 
 static void gauge(struct buf *b, const char *name, const char *help, uint64_t v)
 {
@@ -18,6 +19,20 @@ static void count(struct buf *b, const char *name, const char *help, uint64_t v)
 {
     metrics_help(b, name, METRICS_COUNTER, help);
     metrics_u64(b, name, NULL, v);
+}
+
+static void snap_facts(const struct raftd *d, struct buf *b)
+{
+    struct snap_stats s;
+
+    snap_stats(d, &s);
+    count(b, "trine_raftd_snapshots_sent_total", "Snapshots that other members have loaded.", s.sent);
+    count(b, "trine_raftd_snapshots_sent_failed_total", "Snapshots that other members have not loaded.", s.sent_failed);
+    count(b, "trine_raftd_snapshots_received_total", "Snapshots that this member has loaded.", s.received);
+    count(b, "trine_raftd_snapshots_received_failed_total", "Snapshots that this member has begun to load only.",
+          s.received_failed);
+    count(b, "trine_raftd_snapshot_parts_received_total", "Parts of snapshots received.", s.parts);
+    gauge(b, "trine_raftd_repairing", "Whether this member lost its log and does not vote.", snap_is_repairing(d));
 }
 
 static void raft_facts(const struct raftd *d, struct buf *b)
@@ -140,6 +155,7 @@ void facts_render(const struct raftd *d, struct buf *out)
 {
     raft_facts(d, out);
     wal_facts(d, out);
+    snap_facts(d, out);
     peers_render(d->peers, out);
     link_facts(d, out);
     process_facts(out);

@@ -36,7 +36,6 @@ void raft_read_confirm(struct raft *r)
     uint64_t round = raft_lead_quorum(r, offsetof(struct raft_peer, read_acked), r->read_round);
 
     round = MUTATE(READ_WITHOUT_QUORUM, round, r->read_round);
-
     r->read_confirmed = MAX(r->read_confirmed, round);
 }
 

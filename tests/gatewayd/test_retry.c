@@ -363,3 +363,76 @@ Test(retry, an_entry_over_the_request_limit_is_refused)
     buf_fini(&body);
     ring_free(r);
 }
+
+/* --- changes of membership ---------------------------------------------------------------------------------- */
+
+static uint64_t change(struct ring *r)
+{
+    uint64_t req;
+    cr_assert_eq(pending_change(&r->g, MEMBER_ADD, 0, SLICE_LIT("http://a:1"), hear, NULL, &req), OK);
+    return req;
+}
+
+Test(retry, a_change_of_membership_waits_for_raftd_and_is_answered_once)
+{
+    struct ring *r = ring_new();
+    uint64_t req = change(r);
+    struct pending *p = pending_find(&r->g.pending, req);
+
+    cr_assert_not(p->sent);
+    raftd_up(r, 1);
+    cr_assert(p->sent);
+    cr_assert(slice_eq(buf_slice(&p->command), SLICE_LIT("http://a:1")));
+    stored_up(r); /* it has nothing to do with it */
+    uint64_t wire = p->wire;
+    cr_assert_eq(wire, req);
+    retry_member_said(&r->g, &(struct fr_member_said){.req = wire + 1});
+    cr_assert_eq(heard.count, 0);
+    retry_member_said(&r->g, &(struct fr_member_said){.req = wire, .id = 99});
+    retry_member_said(&r->g, &(struct fr_member_said){.req = wire, .id = 99});
+    cr_assert_eq(heard.count, 1);
+    cr_assert_eq(heard.err, OK);
+    cr_assert_eq(r->g.pending.bytes, 0);
+    ring_free(r);
+}
+
+Test(retry, a_change_that_an_old_raftd_got_is_in_doubt_even_in_a_cluster_of_one)
+{
+    struct ring *r = ring_new();
+
+    raftd_up(r, 1);
+    stored_up(r);
+    uint64_t req = change(r);
+    raftd_up(r, 2);
+    cr_assert_null(pending_find(&r->g.pending, req));
+    cr_assert_eq(heard.count, 1);
+    cr_assert_eq(heard.err, E_AMBIGUOUS);
+    ring_free(r);
+}
+
+Test(retry, an_answer_to_a_change_is_not_one_to_another_request)
+{
+    struct ring *r = ring_new();
+    uint64_t req;
+
+    raftd_up(r, 1);
+    cr_assert_eq(pending_status(&r->g, STATUS_API, 0, hear, NULL, &req), OK);
+    retry_member_said(&r->g, &(struct fr_member_said){.req = req});
+    cr_assert_eq(heard.count, 0);
+    ring_free(r);
+}
+
+Test(retry, another_members_status_is_asked_of_raftd_alone)
+{
+    struct ring *r = ring_new();
+    uint64_t own, other;
+
+    stored_up(r);
+    cr_assert_eq(pending_status(&r->g, STATUS_API, 0, hear, NULL, &own), OK);
+    cr_assert_eq(pending_status(&r->g, STATUS_API, 12, hear, NULL, &other), OK);
+    cr_assert(pending_find(&r->g.pending, own)->sent);
+    cr_assert_not(pending_find(&r->g.pending, other)->sent);
+    raftd_up(r, 1);
+    cr_assert(pending_find(&r->g.pending, other)->sent);
+    ring_free(r);
+}

@@ -359,7 +359,12 @@ static void others(void)
         const char *path;
         int status;
         const char *text;
-    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 12, ""}, {"/v3lockpb.Lock/Lock", 12, ""}, {"/etcdserverpb.Cluster/MemberAdd", 3, "etcdserver: given member URLs are invalid"},
+    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 12, ""}, {"/v3lockpb.Lock/Lock", 12, ""}, 
+               {"/etcdserverpb.Cluster/MemberAdd", 3, "etcdserver: given member URLs are invalid"},
+               {"/etcdserverpb.Cluster/MemberUpdate", 3, "etcdserver: given member URLs are invalid"},
+               {"/etcdserverpb.Cluster/MemberRemove", 5, "etcdserver: member not found"},
+               {"/etcdserverpb.Cluster/MemberPromote", 5, "etcdserver: member not found"},
+               {"/etcdserverpb.Maintenance/MoveLeader", 9, "etcdserver: bad leader transferee"},
                 {"/etcdserverpb.Maintenance/Snapshot", 12, ""}, {"/nosuch.Service/Method", 12, "unknown service nosuch.Service"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int status = call_bytes(rows[i].path, SLICE_EMPTY);

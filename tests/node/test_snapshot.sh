@@ -13,9 +13,9 @@ ports=() peers=()
 for _ in 1 2 3; do ports+=("$(free_port)"); peers+=("$(free_port)"); done
 declare -A runner
 
-start() { # N
+start() { # N [options]
     "$root/deploy/trio.sh" --dir "$tmp" --ports "${ports[*]}" --peer-ports "${peers[*]}" --bin "$build/bin" --only "$1" \
-        -- --wal-segment-bytes 1048576 >>"$tmp/$1.log" 2>&1 &
+        -- --wal-segment-bytes 1048576 "${@:2}" >>"$tmp/$1.log" 2>&1 &
     runner[$1]=$!
     _pids+=($!)
 }
@@ -137,6 +137,26 @@ rm -f "$tmp/$lead/store/db/CURRENT"
 start "$lead"
 check "a former leader with a lost store serves again" wait_for 60 healthy "$lead"
 check "all three are the same at the end" wait_for 20 same
+
+# --- a machine with an empty disk, as a new member under the old URLs ---
+empty=$(follower)
+lead=$(leader)
+stop "$empty"
+rm -rf "${tmp:?}/$empty"
+old=$(ctl "$lead" member list | grep ":${peers[empty - 1]}" | cut -d, -f1)
+check "the lost member is removed" ctl "$lead" member remove "$old"
+check "and a new one added in its place" wait_for 10 ctl "$lead" member add "n$empty" --peer-urls "http://localhost:${peers[empty - 1]}"
+: >"$tmp/$empty.log"
+writer_start "$lead"
+start "$empty" --initial-cluster-state existing
+check "the new member serves" wait_for 60 healthy "$empty"
+check "it was caught up by a snapshot" says "$empty" "snap: the store is now as of entry"
+writer_stop
+check "all three are the same with the new member" wait_for 20 same
+check "nothing acknowledged is missing in the new member" acked_are_there "$empty"
+stop "$empty"
+start "$empty" --initial-cluster-state existing
+check "the new member starts again" wait_for 30 healthy "$empty"
 for n in 1 2 3; do stop $n; done
 
 # --- alone: refused, as ever ---
