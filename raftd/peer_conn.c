@@ -271,11 +271,13 @@ static int message_in(struct peer_conn *c, struct slice message)
     while (!err && (got = frame_decode(&message, &f)) != 0) {
         err = got < 0 ? got : frame_in(c, &f);
         if (c->state == PEER_CONN_CLOSED)
-            return 0;
+            break;
     }
-    if (!err && up)
-        err = c->peers->ops->message_end(c->peer->id, c->peers->arg);
-    return err;
+    /* Also of one that is no good: what it began must not be taken for the beginning of the next. */
+    int end = up ? c->peers->ops->message_end(c->peer->id, c->peers->arg) : 0;
+    if (c->state == PEER_CONN_CLOSED)
+        return 0;
+    return err ? err : end;
 }
 
 /* All whole messages in c->in. */
