@@ -12,7 +12,7 @@ tctl() { "$build/bin/trinectl" --run-dir "$tmp/trine3/$1/sock" "${@:2}"; }
 
 # Ids, ports and random names become words; what is a list in the order of ids is sorted.
 normalize() {
-    sed -E -e 's/127\.0\.0\.1:[0-9]+|localhost:[0-9]+/HOST/g' -e 's/ ?[0-9a-f]{13,16}\b/ID/g' \
+    sed -E -e 's/127\.0\.0\.1:[0-9]+|localhost:[0-9]+/HOST/g' -e 's/ +[0-9a-f]{13,16}\b/ ID/g; s/[0-9a-f]{13,16}\b/ID/g' \
         -e 's/^\{"level":"warn".*"msg":"([^"]*)".*"error":"([^"]*)".*/WARN \1 \2/' |
         while IFS= read -r line; do
             if [[ $line == ETCD_INITIAL_CLUSTER=* ]]; then tr ',"' '\n\n' <<<"$line" | sort | xargs; else echo "$line"; fi
