@@ -2,7 +2,9 @@
 # Three real nodes: one that was away longer than the log reaches back is caught up by a snapshot while writes go on; one
 # whose log, or whose store, is damaged repairs itself from the others; a lone node with the same damage refuses.
 # KEYS=n: how many keys are written while a node is away (200000).
+#   tests/node/test_snapshot.sh [BUILD_DIR]
 set -uo pipefail
+build=$(realpath "${1:-build}")
 
 # shellcheck source=tests/lib/node.sh
 . "$(dirname "$0")/../lib/node.sh"
@@ -171,5 +173,5 @@ check "a lone member with a damaged log refuses" bash -c "! '$build/bin/raftd' -
 check "with the reason" grep -q "refused, nothing was changed" "$tmp/lone.err"
 equal "and changes nothing" "$before" "$(cksum <"$wal")"
 
-echo "passed $passed, failed $failed"
+echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
