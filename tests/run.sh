@@ -48,6 +48,9 @@ suite() {
 for t in "$b"/tests/{common,proto,raftd,stored,gatewayd}/test_*; do
     [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && unit "$t"
 done
+suite "sim (200 seeds)" "$b/bin/sim" --seeds="${SIM_SEEDS:-200}"
+suite "sim (scenarios)" "$b/bin/sim" --scenario tests/sim/scenarios/*.txt
+suite "sim (five planted bugs)" make --no-print-directory -s mutants MUTANT_SEEDS=100 MUTANTS="1 8 13 26 30"
 suite "fuzz (a slice of each)" tests/fuzz/run.sh "${FUZZ_SLICE_SECONDS:-3}"
 for t in tests/node/test_*.sh; do
     suite "node/$(basename "$t")" "$t" "$b"

@@ -40,7 +40,7 @@ static void seed_run(uint64_t seed, struct sim_stats *total)
     }
     s->clients_until_us = UINT64_MAX;
     sim_client_start(s);
-    sim_run(s, 1000 * SIM_MS + sim_below(s, 3000 * SIM_MS));
+    sim_run(s, 1500 * SIM_MS + sim_below(s, 5000 * SIM_MS));
     sim_check_live(s);
     if (sim_verbose)
         sim_say(s, "%zu voters: %" PRIu64 " events, %" PRIu64 " elections, %" PRIu64 " entries, %" PRIu64 " writes, %" PRIu64

@@ -205,6 +205,14 @@ static void dispatch(struct sim *s, struct sim_event *ev)
         sim_check(s, n);
 }
 
+void sim_event_do(struct sim *s, struct sim_event *ev)
+{
+    s->steps++;
+    s->stats.events++;
+    dispatch(s, ev);
+    event_free(ev);
+}
+
 bool sim_step(struct sim *s, uint64_t until_us)
 {
     if (s->heap_count == 0 || s->heap[0].at_us > until_us)
@@ -212,10 +220,7 @@ bool sim_step(struct sim *s, uint64_t until_us)
     struct sim_event ev = heap_take(s);
 
     s->now_us = ev.at_us;
-    s->steps++;
-    s->stats.events++;
-    dispatch(s, &ev);
-    event_free(&ev);
+    sim_event_do(s, &ev);
     return true;
 }
 
@@ -237,6 +242,7 @@ void sim_init(struct sim *s, uint64_t seed)
     sim_now = s;
     rand_seed(&s->rand, seed * 0x9e3779b97f4a7c15u + 1);
     s->net.latency_us = 500;
+    s->append_bytes = 3000;
     log_set_level(LOG_L_ERROR);
 }
 

@@ -69,6 +69,7 @@ struct sim_event {
 struct sim_faults { /* what may happen in this seed */
     bool crash, power, disk, damage, net, partition, clock, pause, members, transfer, snapshots, full, store;
     uint64_t every_us; /* about one fault in this time */
+    uint32_t leaders;  /* per mille of new leaders that soon end, or are cut off */
 };
 
 struct sim_net {
@@ -128,12 +129,14 @@ struct sim {
     bool faults_on, manual; /* manual: a scenario moves the messages and the clock */
     bool mvcc;              /* stored's own apply code */
     size_t voters, node_count;
+    size_t append_bytes;
     struct sim_node *nodes[SIM_SLOTS];
     struct sim_net net;
     struct sim_oracle oracle;
     struct sim_op *ops;
     size_t op_count, op_cap;
     uint64_t clients_until_us;
+    unsigned client_target[SIM_CLIENTS];
     uint64_t damaged_max;
     struct sim_stats stats;
     struct buf said; /* scenario: what happened since it was last looked at */
@@ -149,6 +152,7 @@ void sim_fini(struct sim *s);
 void sim_at(struct sim *s, uint64_t at_us, struct sim_event ev);
 bool sim_step(struct sim *s, uint64_t until_us); /* one event; false: none before until_us */
 void sim_run(struct sim *s, uint64_t us);
+void sim_event_do(struct sim *s, struct sim_event *ev); /* now; frees its data */
 bool sim_chance(struct sim *s, uint32_t per_mille);
 uint64_t sim_below(struct sim *s, uint64_t limit);
 #define sim_trace(s, ...) (sim_verbose ? sim_say(s, __VA_ARGS__) : (void)0)
@@ -270,6 +274,7 @@ void sim_node_crash(struct sim *s, struct sim_node *n, bool power);
 void sim_node_effect(struct sim_node *n); /* counts down to a death that was planned */
 void sim_node_event(struct sim *s, struct sim_node *n, const struct sim_event *ev);
 void sim_node_wake(struct sim *s, struct sim_node *n, uint64_t in_us);
+void sim_node_write(struct sim_node *n, const uint64_t *terms, size_t count);
 void sim_node_gathered(struct sim *s, struct sim_node *n);
 _Noreturn void sim_node_die(struct sim_node *n);
 
@@ -288,6 +293,8 @@ struct sim_op {
     unsigned node;
     bool done, unknown;
     uint64_t index; /* where it took place */
+    int told_err;
+    uint64_t told_value, told_mod;
 };
 struct sim_result { /* given to an ANSWER */
     int err;
@@ -305,6 +312,7 @@ void sim_result_check(struct sim *s, struct sim_op *op, const struct sim_result 
 /* --- sim_fault.c --------------------------------------------------------------------------------------------- */
 void sim_fault_init(struct sim *s);
 void sim_fault_event(struct sim *s, const struct sim_event *ev);
+void sim_fault_leader(struct sim *s, struct sim_node *n); /* has just been elected */
 void sim_fault_heal(struct sim *s);
 void sim_fault_start_later(struct sim *s, struct sim_node *n);
 

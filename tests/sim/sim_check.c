@@ -151,6 +151,7 @@ static void check_leader(struct sim *s, struct sim_node *n)
     n->was_leader = true;
     s->stats.elections++;
     sim_trace(s, "%" PRIu64 ": leads term %" PRIu64, n->id, term);
+    sim_fault_leader(s, n);
     for (uint64_t i = n->raft->log.first; i <= o->last; i++)
         if (o->log[i].entry && (!raft_log_term(&n->raft->log, i, &found) || found != o->log[i].entry->term) &&
             o->log[i].entry->term < term)

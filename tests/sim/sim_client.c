@@ -70,13 +70,13 @@ void sim_answer(struct sim *s, struct sim_node *n, uint64_t op, struct sim_resul
 
 static void ask(struct sim *s, unsigned client)
 {
-    struct sim_node *leader = sim_leader(s);
-    unsigned target = (unsigned)sim_below(s, s->node_count);
+    unsigned target = s->client_target[client];
     enum sim_op_kind kind = sim_chance(s, 400) ? SIM_GET : sim_chance(s, 300) ? SIM_CAS : SIM_PUT;
     struct sim_op *op = sim_op_new(s, client, kind, sim_below(s, SIM_KEYS));
 
-    if (leader && !sim_chance(s, 150))
-        target = leader->pos;
+    /* A client stays with who answers, also if that one leads no more and does not know it. */
+    if (sim_chance(s, 30))
+        target = (unsigned)sim_below(s, s->node_count);
     op->node = target;
     sim_at(s, s->now_us + 50 + sim_below(s, 500),
            (struct sim_event){.kind = SIM_EV_REQUEST, .node = target, .index = op->id});
@@ -118,14 +118,25 @@ void sim_result_check(struct sim *s, struct sim_op *op, const struct sim_result 
     s->oracle.floor = MAX(s->oracle.floor, op->kind == SIM_GET ? r->mod : r->index);
 }
 
+static void target_change(struct sim *s, unsigned client)
+{
+    struct sim_node *leader = sim_leader(s);
+
+    s->client_target[client] = leader && sim_chance(s, 500) ? leader->pos : (unsigned)sim_below(s, s->node_count);
+}
+
 static void answered(struct sim *s, struct sim_op *op, const struct sim_result *r)
 {
     if (op->done)
         return; /* too late, or twice */
     op->done = true;
+    op->told_err = r->err;
+    op->told_value = r->value;
+    op->told_mod = r->mod;
     sim_trace(s, "client %u: op %" PRIu64 " %s at %" PRIu64, op->client, op->id, err_name(r->err), r->index);
     if (r->err) {
         s->stats.refused++;
+        target_change(s, op->client);
         op->unknown = r->err == E_AMBIGUOUS;
         if (!s->manual)
             next_in(s, op->client, 5 * SIM_MS + sim_below(s, 60 * SIM_MS));
@@ -148,6 +159,7 @@ void sim_client_event(struct sim *s, const struct sim_event *ev)
         if (op->done)
             return;
         op->done = op->unknown = true;
+        target_change(s, op->client);
         s->stats.writes_unknown += op->kind != SIM_GET;
     }
     if (s->now_us < s->clients_until_us)

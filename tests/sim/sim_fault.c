@@ -151,7 +151,7 @@ static void fault_heal_net(struct sim *s)
 static void fault_net(struct sim *s)
 {
     s->net.loss = sim_chance(s, 500) ? (uint32_t)sim_below(s, 250) : 0;
-    s->net.twice = sim_chance(s, 500) ? (uint32_t)sim_below(s, 150) : 0;
+    s->net.twice = sim_chance(s, 500) ? (uint32_t)sim_below(s, sim_chance(s, 200) ? 600 : 150) : 0;
     s->net.late = sim_chance(s, 500) ? (uint32_t)sim_below(s, 200) : 5;
     s->net.latency_us = sim_chance(s, 200) ? 30 * SIM_MS : 1 + sim_below(s, 4 * SIM_MS);
     sim_trace(s, "network: loss %u, twice %u, late %u", s->net.loss, s->net.twice, s->net.late);
@@ -278,6 +278,22 @@ static void fault_transfer(struct sim *s)
     sim_node_gathered(s, leader);
 }
 
+/* What was begun and not ended is where mistakes hide: the first moments of a leader. */
+void sim_fault_leader(struct sim *s, struct sim_node *n)
+{
+    if (!s->faults_on || !sim_chance(s, s->faults.leaders))
+        return;
+    if (s->faults.partition && sim_chance(s, 500)) {
+        sim_trace(s, "%" PRIu64 ": is cut off from some as it begins to lead", n->id);
+        for (size_t i = 0; i < s->node_count; i++)
+            if (i != n->pos && sim_chance(s, 600))
+                s->net.cut[i][n->pos] = s->net.cut[n->pos][i] = true;
+    } else if (s->faults.crash) {
+        n->fuse = 1 + sim_below(s, sim_chance(s, 500) ? 12 : 120);
+        n->fuse_power = s->faults.power && sim_chance(s, 500);
+    }
+}
+
 /* --- drawing ------------------------------------------------------------------------------------------------------ */
 
 static void fault_one(struct sim *s)
@@ -385,6 +401,8 @@ void sim_fault_init(struct sim *s)
     f->damage = f->power && !f->members && sim_chance(s, 300);
     s->damaged_max = f->damage ? (s->voters - 1) / 2 : 0;
     f->every_us = (sim_chance(s, 300) ? 8 : sim_chance(s, 500) ? 30 : 120) * SIM_MS;
+    f->leaders = sim_chance(s, 400) ? 0 : (uint32_t)sim_below(s, 500);
+    s->append_bytes = sim_chance(s, 300) ? 200 : 3000;
     s->mvcc = s->seed % 16 == 3;
     f->snapshots = f->snapshots && !s->mvcc;
     f->members = f->members && !s->mvcc; /* a new member would need a snapshot of it */

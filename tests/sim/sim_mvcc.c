@@ -81,6 +81,7 @@ void sim_mvcc_wipe(unsigned pos)
     ramdb_wipe(dir);
     snprintf(synced, sizeof(synced), "%.*s/SYNCED", (int)strlen(dir) - 3, dir);
     unlink(synced);
+    rmdir(dir);
     dir[strlen(dir) - 3] = '\0';
     rmdir(dir);
 }
@@ -92,6 +93,8 @@ void sim_mvcc_clean(long pid)
     for (unsigned pos = 0; pos < SIM_SLOTS; pos++) {
         snprintf(path, sizeof(path), "/dev/shm/trine-sim.%ld.%u/SYNCED", pid, pos);
         unlink(path);
+        snprintf(path, sizeof(path), "/dev/shm/trine-sim.%ld.%u/db", pid, pos);
+        rmdir(path);
         *strrchr(path, '/') = '\0';
         rmdir(path);
     }

@@ -163,7 +163,9 @@ static void op_refuse(void *arg, unsigned slot, uint64_t req, int err)
 {
     struct sim_node *n = arg;
 
-    if (slot < SIM_CLIENTS || slot >= TURN_PEER_SLOT)
+    if (slot == SIM_CLIENTS && n->sim->manual)
+        buf_printf(&n->sim->said, "change refused: %s\n", err_name(err));
+    else if (slot < SIM_CLIENTS || slot >= TURN_PEER_SLOT)
         sim_answer(n->sim, n, req, (struct sim_result){.err = err}); /* of a forwarded one: the way back is not drawn */
 }
 
@@ -337,6 +339,29 @@ static void log_found(struct sim *s, struct sim_node *n)
     buf_fini(&table);
 }
 
+/* Entries of these terms at the end of a log whose member is down: a scenario's past. */
+void sim_node_write(struct sim_node *n, const uint64_t *terms, size_t count)
+{
+    struct wal_found found;
+    struct wal_conf wc = wal_conf_of(n);
+    struct buf why = BUF_INIT;
+    struct wal *w = wal_open(&wc, &found, &why);
+
+    must(w && count > 0);
+    wal_hard(w, terms[count - 1], RAFT_NONE, found.hard_seq + 1);
+    for (size_t i = 0; i < count; i++) {
+        struct entry *e = entry_new(ENTRY_NOOP, SLICE_EMPTY);
+
+        e->index = found.last_index + 1 + i;
+        e->term = terms[i];
+        wal_append(w, &e, 1);
+        entry_unref(e);
+    }
+    wal_submit(w, found.commit);
+    wal_close(w);
+    buf_fini(&why);
+}
+
 /* As start_core: the members as of the last entry, one change back, and what is not known to be committed. */
 static size_t conf_replay(struct sim_node *n, const struct wal_found *found, struct raft_start *start,
                           struct raft_member *now, struct raft_member *before, struct entry **changes, size_t max)
@@ -383,11 +408,11 @@ static void core_start(struct sim *s, struct sim_node *n, const struct wal_found
                            .heartbeat_ms = SIM_HEARTBEAT_MS,
                            .pre_vote = s->seed % 8 != 7 || s->faults.members || s->manual,
                            .check_quorum = s->seed % 16 != 5 || s->manual,
-                           .append_bytes_max = 3000,
+                           .append_bytes_max = s->append_bytes,
                            .inflight_bytes_max = 9000,
                            .cache_bytes_max = 4000,
                            .uncommitted_bytes_max = 100000,
-                           .keep_entries = s->faults.snapshots ? SIM_KEEP_ENTRIES : 400,
+                           .keep_entries = s->faults.snapshots ? SIM_KEEP_ENTRIES : s->mvcc ? SIM_INDEX_MAX : 400,
                            .storage = {wal_term, wal_entries, n->wal}};
     struct turn_conf tc = {.tag_base = rand_u64(&s->rand) >> 3,
                            .read_again_ms = 2 * SIM_HEARTBEAT_MS,
