@@ -53,7 +53,7 @@ LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -92,14 +92,14 @@ $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
 
-$(B)/bin/trine-ledger $(B)/bin/trine-probe: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+$(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
 
 # --- tests --------------------------------------------------------------------------------------
 # libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.
 CRITERION := -Wl,--push-state,--no-as-needed -lnanomsg -Wl,--pop-state -lcriterion
-UNIT_SRC := $(wildcard tests/common/test_*.c tests/proto/test_*.c tests/raftd/test_*.c tests/stored/test_*.c tests/gatewayd/test_*.c)
+UNIT_SRC := $(wildcard tests/common/test_*.c tests/proto/test_*.c tests/raftd/test_*.c tests/stored/test_*.c tests/gatewayd/test_*.c tests/selftest/test_*.c)
 UNITS := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
 NODE_C := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/node/test_*.c))
 testlib = $(filter $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a,$(B)/lib/lib$(1).a)
