@@ -114,7 +114,10 @@ trio_kill() {                                   # N: as if its machine had faile
     kill -9 $pids 2>/dev/null
     wait "${trio_runner[$1]}" 2>/dev/null
     # What is killed takes a moment to let go of its ports.
-    for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$(trio_port "$1")") 2>/dev/null || break; sleep 0.02; done
+    local p
+    for p in "$(trio_port "$1")" "${trio_peers[$1 - 1]}"; do
+        for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || break; sleep 0.02; done
+    done
     return 0
 }
 trio_port() { echo "${trio_ports[$1 - 1]}"; }
