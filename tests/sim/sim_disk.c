@@ -1,12 +1,12 @@
 /* sim_disk - a disk per member, in memory, under the log (raftd/disk.h).
  *
- * A file is two images: what a reader sees (the page cache), and what a power cut leaves. Writes go to the first and mark
- * their sectors of 512 bytes; a sync carries the marked ones over. Names are the same: create, rename and unlink count at
- * once for readers, and after a sync of the folder for a power cut. At a power cut each marked sector is kept or lost by
- * chance, one may be torn in its middle; of the changes of names that were not synced the first few are kept, in
- * order, as a journal does. The end of a process alone loses nothing.
- * Damage is of what was synced and has later synced writes behind it: rot of a bit, or a write that went to the wrong
- * place. (A lost *last* write cannot be told from one that was never made; that is what the majority is for.) */
+ * A file is two images: what a reader sees (the page cache), and what a power cut leaves. Writes go to the first and
+ * mark their sectors of 512 bytes; a sync carries the marked ones over. Names are the same: create, rename and unlink
+ * count at once for readers, and after a sync of the folder for a power cut. At a power cut each marked sector is kept
+ * or lost by chance, one may be torn in its middle; of the changes of names that were not synced the first few are
+ * kept, in order, as a journal does. The end of a process alone loses nothing. Damage is of what was synced and has
+ * later synced writes behind it: rot of a bit, or a write that went to the wrong place. (A lost *last* write cannot be
+ * told from one that was never made; that is what the majority is for.) */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ struct folder {
     size_t count;
 };
 
-struct change { /* of the folder, not synced */
+struct change {                                    /* of the folder, not synced */
     char from[NAME_MAX_BYTES], to[NAME_MAX_BYTES]; /* from "": created; to "": removed */
     struct sim_file *file;
 };
@@ -84,7 +84,8 @@ static void file_unref(struct sim_file *f)
 
 static void file_size(struct sim_file *f, uint64_t size)
 {
-    uint64_t room = (MAX(size, f->size) + SECTOR - 1) / SECTOR * SECTOR, before = (f->size + SECTOR - 1) / SECTOR * SECTOR;
+    uint64_t room = (MAX(size, f->size) + SECTOR - 1) / SECTOR * SECTOR,
+             before = (f->size + SECTOR - 1) / SECTOR * SECTOR;
 
     if (size > f->size) {
         f->data = xrealloc(f->data, room);
