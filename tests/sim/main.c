@@ -17,6 +17,7 @@
 #include "tests/sim/sim.h"
 
 #define CHUNK 20
+#define TOLD_MAX 3 /* failures whose last steps are shown */
 #define JOBS_MAX 64
 
 struct job {
@@ -124,8 +125,10 @@ static int seeds_run(const char *self, uint64_t first, uint64_t count, unsigned 
             done++;
             if (quiet)
                 printf("first failure: seed %" PRIu64 ", %" PRIu64 " seeds\n", seed, seed - first + 1);
-            else
+            else if (failed <= TOLD_MAX)
                 tell_failure(self, seed, status);
+            else
+                fprintf(stderr, "seed %" PRIu64 " failed\n", seed);
             if (!keep_going)
                 next = end;
             else if (seed + 1 < j[i].end) {

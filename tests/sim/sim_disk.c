@@ -138,16 +138,6 @@ static void change_do(struct folder *d, const struct change *c)
     file_unref(c->file);
 }
 
-static void change_add(struct sim_disk *d, const char *from, const char *to, struct sim_file *f)
-{
-    must(d->change_count < CHANGES_MAX);
-    struct change *c = &d->changes[d->change_count++];
-    snprintf(c->from, sizeof(c->from), "%s", from);
-    snprintf(c->to, sizeof(c->to), "%s", to);
-    c->file = file_ref(f);
-    change_do(&d->now, c);
-}
-
 static void changes_keep(struct sim_disk *d, size_t count)
 {
     for (size_t i = 0; i < d->change_count; i++) {
@@ -156,6 +146,17 @@ static void changes_keep(struct sim_disk *d, size_t count)
         file_unref(d->changes[i].file);
     }
     d->change_count = 0;
+}
+
+static void change_add(struct sim_disk *d, const char *from, const char *to, struct sim_file *f)
+{
+    if (d->change_count == CHANGES_MAX)
+        changes_keep(d, SIZE_MAX); /* a journal is written out sooner or later */
+    struct change *c = &d->changes[d->change_count++];
+    snprintf(c->from, sizeof(c->from), "%s", from);
+    snprintf(c->to, sizeof(c->to), "%s", to);
+    c->file = file_ref(f);
+    change_do(&d->now, c);
 }
 
 /* --- the table of disk.h ------------------------------------------------------------------------------- */
@@ -299,6 +300,14 @@ static int op_allocate(int fd, uint64_t size)
     return 0;
 }
 
+static bool op_room(int fd, uint64_t size, uint64_t keep)
+{
+    UNUSED(keep);
+    const struct sim_file *f = fds[fd].file; /* NULL: the folder */
+
+    return !fds[fd].disk->full || (f && size <= f->size);
+}
+
 static void op_forget(int fd)
 {
     struct sim_file *f = fds[fd].file;
@@ -362,6 +371,7 @@ const struct disk sim_disk_ops = {
     .size = op_size,
     .truncate = op_truncate,
     .allocate = op_allocate,
+    .room = op_room,
     .forget = op_forget,
     .rename = op_rename,
     .unlink = op_unlink,
