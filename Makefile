@@ -131,7 +131,7 @@ fuzz: deps fuzzers
 # --- simulation ---------------------------------------------------------------------------------
 # stored's keyspace comes without LevelDB: tests/lib/ramdb.c takes the place of db.c.
 # --wrap: what ends a daemon ends one simulated member, and a broken must() is told with its seed (tests/sim/sim.c).
-SIM_STORED := $(call objs,$(filter-out stored/db.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
+SIM_STORED := $(call objs,$(filter-out stored/db.c stored/db_%.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
 SIM_WRAP := -Wl,--wrap=fatal,--wrap=fatalx,--wrap=must_failed
 SIM_LIBS := $(LIBS_raftd) $(LIBS_proto) $(LIBS_common) -lm
 # Both daemons have a struct entry: of stored only mvcc.h is to be seen.

@@ -24,7 +24,7 @@ struct disk {
     int (*allocate)(int fd, uint64_t size); /* 0 or an errno, as posix_fallocate; errno stays */
     /* May the file grow to size, with `keep` bytes of the file system left free? True where it does not tell. */
     bool (*room)(int fd, uint64_t size, uint64_t keep);
-    void (*forget)(int fd);                 /* what is cached and clean, so that reads come from the disk */
+    void (*forget)(int fd); /* what is cached and clean, so that reads come from the disk */
     int (*rename)(int dir, const char *from, const char *to);
     int (*unlink)(int dir, const char *name);
     bool (*exists)(int dir, const char *name);

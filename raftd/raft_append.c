@@ -76,7 +76,7 @@ void raft_append_recv(struct raft *r, const struct raft_msg *m)
         return;
     }
     append_entries(r, m);
-    raft_commit_to(r, MUTATE(COMMIT_BEYOND_APPEND, MIN(m->commit, match), m->commit));
+    raft_commit_to(r, MIN(m->commit, match));
     say_match(r, m->from, match);
 }
 

@@ -400,7 +400,7 @@ static void append_rejected(struct raft *r, struct raft_peer *p, const struct ra
          * our log's start stays what it is: the follower needs a snapshot. */
         uint64_t floor = m->hint + 1 < r->log.first ? m->hint : raft_log_floor(&r->log, m->hint, m->log_term);
 
-        raft_peer_probe(p, MAX(MIN(floor + 1, m->index), p->match + 1));
+        raft_peer_probe(p, MUTATE(HINT_IGNORED, MAX(MIN(floor + 1, m->index), p->match + 1), p->next));
     } else {
         return; /* an old answer */
     }

@@ -4,7 +4,6 @@
  * A batch at the tail that is not whole was never acknowledged: it is zeroed and said so. Anything else that does not
  * fit is damage: refused, with file, offset, and the entry. Never cut, because what lies behind was acknowledged. */
 #include "raftd/wal_impl.h"
-#include "raftd/mutant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -226,7 +225,7 @@ static uint64_t tail_cut(struct wal *w, struct wal_segment *seg, const uint8_t *
 
     while (used > end && bytes[used - 1] == 0)
         used--;
-    if (MUTATE(WAL_TAIL_LEFT, used > end, false))
+    if (used > end)
         wal_pwrite_zeros(w->disk, seg->fd, end, used, name);
     if (size < w->segment_bytes)
         wal_pwrite_zeros(w->disk, seg->fd, size, w->segment_bytes, name);

@@ -332,7 +332,7 @@ static void segment_roll(struct wal_writer *wr, struct wal_job *job)
     if (job->size > wr->conf.segment_bytes)
         wal_pwrite_zeros(disk, fd, wr->conf.segment_bytes, job->size, name);
     all_written(wr, fd, &head, 1, 0);
-    wal_sync_fd(disk, fd, wr->conf.no_fsync, name);
+    wal_sync_fd(disk, fd, MUTATE(WAL_HEAD_UNSYNCED, wr->conf.no_fsync, true), name);
     if (disk->rename(wr->conf.dirfd, SPARE_NAME, name) != 0)
         fatal("wal: rename of %s to %s", SPARE_NAME, name);
     if (MUTATE(WAL_NO_DIR_SYNC, true, false))

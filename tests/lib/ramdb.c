@@ -405,3 +405,25 @@ int db_log_check(const char *dir, const char *name, uint64_t size, uint64_t *at)
     UNUSED(at);
     return E_NOT_FOUND;
 }
+
+/* Memory is not damaged. */
+bool db_saw_damage(void)
+{
+    return false;
+}
+
+void db_forget_damage(void)
+{
+}
+
+bool db_name_is_log(const char *name)
+{
+    UNUSED(name);
+    return false;
+}
+
+void db_find_damage(const char *dir, struct buf *why)
+{
+    UNUSED(dir);
+    UNUSED(why);
+}

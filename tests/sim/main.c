@@ -1,8 +1,8 @@
 /* main of sim: runs seeds in worker processes and scenarios in this one.
  *
- *   sim [--seeds=N] [--seed=FIRST] [--jobs=J] [--keep-going]      N seeds from FIRST on; 1: the last steps of what fails
- *   sim --seed=S --trace                                          one seed, every step
- *   sim [--accept] --scenario FILE...                             text scenarios; --accept writes what came out
+ *   sim [--seeds=N] [--seed=FIRST] [--jobs=J] [--keep-going]      N seeds from FIRST on; 1: the last steps of what
+ * fails sim --seed=S --trace                                          one seed, every step sim [--accept] --scenario
+ * FILE...                             text scenarios; --accept writes what came out
  *
  * A worker takes a few seeds and ends: what a dying member leaves allocated goes with it, and a crash of the simulator
  * itself costs one worker. Exit: 0 all kept their promises, 1 not. */
@@ -17,6 +17,7 @@
 #include "tests/sim/sim.h"
 
 #define CHUNK 20
+#define TOLD_MAX 3 /* failures whose last steps are shown */
 #define JOBS_MAX 64
 
 struct job {
@@ -43,10 +44,11 @@ static void seed_run(uint64_t seed, struct sim_stats *total)
     sim_run(s, 1500 * SIM_MS + sim_below(s, 5000 * SIM_MS));
     sim_check_live(s);
     if (sim_verbose)
-        sim_say(s, "%zu voters: %" PRIu64 " events, %" PRIu64 " elections, %" PRIu64 " entries, %" PRIu64 " writes, %" PRIu64
-                " reads, %" PRIu64 " crashes, %" PRIu64 " snapshots, %" PRIu64 " damaged", s->voters, s->stats.events,
-                s->stats.elections, s->stats.commits, s->stats.writes_ok, s->stats.reads_ok, s->stats.crashes, s->stats.snaps,
-                s->stats.damaged);
+        sim_say(s,
+                "%zu voters: %" PRIu64 " events, %" PRIu64 " elections, %" PRIu64 " entries, %" PRIu64
+                " writes, %" PRIu64 " reads, %" PRIu64 " crashes, %" PRIu64 " snapshots, %" PRIu64 " damaged",
+                s->voters, s->stats.events, s->stats.elections, s->stats.commits, s->stats.writes_ok, s->stats.reads_ok,
+                s->stats.crashes, s->stats.snaps, s->stats.damaged);
     uint64_t *to = (uint64_t *)total, *from = (uint64_t *)&s->stats;
     for (size_t i = 0; i < sizeof(*total) / sizeof(*to); i++)
         to[i] += from[i];
@@ -70,9 +72,11 @@ static void tell_failure(const char *self, uint64_t seed, int status)
     char command[300];
 
     fflush(stdout);
-    fprintf(stderr, "seed %" PRIu64 " failed (%s %d); again with: make sim SEED=%" PRIu64 " TRACE=1; its last steps:\n", seed,
-            WIFSIGNALED(status) ? "signal" : "code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), seed);
-    snprintf(command, sizeof(command), "'%s' --seed=%" PRIu64 " --trace 2>&1 | tail -%d | sed 's/^/    /' >&2", self, seed, 40);
+    fprintf(stderr, "seed %" PRIu64 " failed (%s %d); again with: make sim SEED=%" PRIu64 " TRACE=1; its last steps:\n",
+            seed, WIFSIGNALED(status) ? "signal" : "code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+            seed);
+    snprintf(command, sizeof(command), "'%s' --seed=%" PRIu64 " --trace 2>&1 | tail -%d | sed 's/^/    /' >&2", self,
+             seed, 40);
     if (system(command) != 0)
         fprintf(stderr, "    (no trace)\n");
 }
@@ -121,8 +125,10 @@ static int seeds_run(const char *self, uint64_t first, uint64_t count, unsigned 
             done++;
             if (quiet)
                 printf("first failure: seed %" PRIu64 ", %" PRIu64 " seeds\n", seed, seed - first + 1);
-            else
+            else if (failed <= TOLD_MAX)
                 tell_failure(self, seed, status);
+            else
+                fprintf(stderr, "seed %" PRIu64 " failed\n", seed);
             if (!keep_going)
                 next = end;
             else if (seed + 1 < j[i].end) {
@@ -143,9 +149,9 @@ static int seeds_run(const char *self, uint64_t first, uint64_t count, unsigned 
             to[k] += from[k];
     }
     if (!quiet)
-        printf("sim: %" PRIu64 " seeds from %" PRIu64 " in %.1f s (%.1f/s): %" PRIu64 " events, %" PRIu64 " elections, %" PRIu64
-               " entries, %" PRIu64 " writes, %" PRIu64 " reads, %" PRIu64 " crashes (%" PRIu64 " power cuts), %" PRIu64
-               " snapshots, %" PRIu64 " damaged logs\n",
+        printf("sim: %" PRIu64 " seeds from %" PRIu64 " in %.1f s (%.1f/s): %" PRIu64 " events, %" PRIu64
+               " elections, %" PRIu64 " entries, %" PRIu64 " writes, %" PRIu64 " reads, %" PRIu64 " crashes (%" PRIu64
+               " power cuts), %" PRIu64 " snapshots, %" PRIu64 " damaged logs\n",
                done, first, seconds, (double)done / seconds, sum.events, sum.elections, sum.commits, sum.writes_ok,
                sum.reads_ok, sum.crashes, sum.powers, sum.snaps, sum.damaged);
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", done - failed, failed);
@@ -154,12 +160,15 @@ static int seeds_run(const char *self, uint64_t first, uint64_t count, unsigned 
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, 's'},
-        {"jobs", required_argument, NULL, 'j'},  {"trace", no_argument, NULL, 't'},
-        {"accept", no_argument, NULL, 'a'},      {"scenario", no_argument, NULL, 'x'},
-        {"keep-going", no_argument, NULL, 'k'},  {"quiet", no_argument, NULL, 'q'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"jobs", required_argument, NULL, 'j'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {"accept", no_argument, NULL, 'a'},
+                                            {"scenario", no_argument, NULL, 'x'},
+                                            {"keep-going", no_argument, NULL, 'k'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {NULL, 0, NULL, 0}};
     uint64_t seeds = 200, seed = 1;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned jobs = (unsigned)MIN(MAX(cores, 1), JOBS_MAX);

@@ -4,7 +4,7 @@
 # A bug that no seed finds may be found by a scenario, whose transcript is then another.
 # Only the file that holds the bug is compiled anew; all else is what `make` built. Closes with "N passed, M failed".
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 b=$1 limit=$2
 shift 2
 out=build/mutants

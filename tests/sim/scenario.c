@@ -1,15 +1,15 @@
-/* scenario - text scenarios on the simulated world: steps move the messages and the clock, what happens comes out in the
- * words of raft_show. A file is steps ("$ ..."), comments ("# ...") and, below each step, what it brought. Running it
- * writes the transcript anew and compares; --accept keeps the new one.
+/* scenario - text scenarios on the simulated world: steps move the messages and the clock, what happens comes out in
+ * the words of raft_show. A file is steps ("$ ..."), comments ("# ...") and, below each step, what it brought. Running
+ * it writes the transcript anew and compares; --accept keeps the new one.
  *
  *   $ members 1 2 3            founders, up, disks done at once      $ join 4           an empty member, up
- *   $ timeout 1                its election timer runs out           $ wait 250         all clocks move on, nothing moves
- *   $ go                       all messages, timers excluded         $ run 100          the clock with all timers, quietly
- *   $ deliver 1 2              what is under way from 1 to 2         $ drop 1 2         the same, lost ("*": anybody)
- *   $ cut 1 2 | heal | isolate 1                                     $ disk 1 stuck | disk 1 ok
- *   $ put 1 x | get 1 x | conf 1 add 4 | transfer 1 2                $ pause 1 | resume 1
- *   $ appends 1             bytes of one append, before members      $ write 1 4 4 5    entries of these terms, while it is down
- *   $ crash 1 | power 1 | start 1                                    $ show 1 | log 1 | leader */
+ *   $ timeout 1                its election timer runs out           $ wait 250         all clocks move on, nothing
+ * moves $ go                       all messages, timers excluded         $ run 100          the clock with all timers,
+ * quietly $ deliver 1 2              what is under way from 1 to 2         $ drop 1 2         the same, lost ("*":
+ * anybody) $ cut 1 2 | heal | isolate 1                                     $ disk 1 stuck | disk 1 ok $ put 1 x | get
+ * 1 x | conf 1 add 4 | transfer 1 2                $ pause 1 | resume 1 $ appends 1             bytes of one append,
+ * before members      $ write 1 4 4 5    entries of these terms, while it is down $ crash 1 | power 1 | start 1 $ show
+ * 1 | log 1 | leader */
 #include <stdio.h>
 
 #include "common/err.h"

@@ -49,8 +49,8 @@ void sim_broken(struct sim *s, const char *promise, const char *fmt, ...)
     _Exit(3);
 }
 
-/* The program is linked with --wrap for these: a member that gives up is a member that is down, and a broken invariant of
- * the shipped code is a finding with a seed. */
+/* The program is linked with --wrap for these: a member that gives up is a member that is down, and a broken invariant
+ * of the shipped code is a finding with a seed. */
 _Noreturn void __wrap_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_fatalx(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_must_failed(const char *expr, const char *file, int line, const char *func);

@@ -53,17 +53,17 @@ enum sim_event_kind {
     SIM_EV_SNAP,      /* a snapshot arrives whole: data struct sim_snap */
     SIM_EV_SNAP_SAID, /* how that ended: member aux, index; epoch 1: well */
     SIM_EV_WORD,      /* what members say to each other beside raft messages: data struct sim_word */
-    SIM_EV_FLAP, /* a flapping link turns over */
-    SIM_EV_RESUME, /* clears what a fault made slow: aux = what */
+    SIM_EV_FLAP,      /* a flapping link turns over */
+    SIM_EV_RESUME,    /* clears what a fault made slow: aux = what */
 };
 
 struct sim_event {
     uint64_t at_us, order;
     enum sim_event_kind kind;
-    unsigned node;     /* position */
-    uint64_t epoch;    /* of the node (of its stored): of an earlier life it is dropped */
+    unsigned node;  /* position */
+    uint64_t epoch; /* of the node (of its stored): of an earlier life it is dropped */
     uint64_t index, aux;
-    void *data;        /* MSG: struct raft_msg with its entries; ANSWER, SNAP: owned */
+    void *data; /* MSG: struct raft_msg with its entries; ANSWER, SNAP: owned */
 };
 
 struct sim_faults { /* what may happen in this seed */
@@ -100,9 +100,9 @@ struct sim_version {
 
 struct sim_oracle { /* what all must agree on */
     struct sim_log_entry log[SIM_INDEX_MAX];
-    uint64_t last;                        /* highest committed index that anyone has shown */
-    uint64_t applied;                     /* versions and hashes are known up to here */
-    struct sim_state state;               /* after it */
+    uint64_t last;          /* highest committed index that anyone has shown */
+    uint64_t applied;       /* versions and hashes are known up to here */
+    struct sim_state state; /* after it */
     uint64_t leader_of[SIM_TERM_MAX];
     uint64_t vote_of[SIM_TERM_MAX][SIM_SLOTS];
     uint64_t vote_by[SIM_TERM_MAX][SIM_SLOTS];
@@ -166,7 +166,7 @@ extern const struct disk sim_disk_ops;
 struct sim_disk *sim_disk_new(struct sim *s, unsigned pos);
 void sim_disk_free(struct sim_disk *d);
 void sim_disk_wipe(struct sim_disk *d);
-void sim_disk_crash(struct sim_disk *d, bool power); /* power: what is not synced goes, in part */
+void sim_disk_crash(struct sim_disk *d, bool power);               /* power: what is not synced goes, in part */
 bool sim_disk_damage(struct sim_disk *d, char *what, size_t size); /* of what was synced; false: nothing to damage */
 void sim_disk_full(struct sim_disk *d, bool full);
 bool sim_disk_has_log(const struct sim_disk *d);
@@ -194,9 +194,9 @@ struct sim_snap {
     struct sim_state state;
 };
 struct sim_mvcc;
-struct sim_item { /* on its way from raftd to stored */
-    struct entry *entry;   /* APPLY */
-    uint64_t index, op;    /* SERVE */
+struct sim_item {        /* on its way from raftd to stored */
+    struct entry *entry; /* APPLY */
+    uint64_t index, op;  /* SERVE */
 };
 struct sim_store {
     bool up;
@@ -264,7 +264,8 @@ struct sim_node {
 
     bool was_leader;
     uint64_t seen_commit;
-    struct sim_snap pending; /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends */
+    struct sim_snap
+        pending; /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends */
 };
 struct sim_node *sim_node_of(struct sim *s, uint64_t id); /* NULL: nobody */
 uint64_t sim_node_now_ms(const struct sim_node *n);
@@ -298,9 +299,9 @@ struct sim_op {
 };
 struct sim_result { /* given to an ANSWER */
     int err;
-    bool done;             /* CAS: swapped */
-    uint64_t index;        /* of the entry; of the state that was read */
-    uint64_t value, mod;   /* GET */
+    bool done;           /* CAS: swapped */
+    uint64_t index;      /* of the entry; of the state that was read */
+    uint64_t value, mod; /* GET */
 };
 void sim_client_start(struct sim *s);
 void sim_client_event(struct sim *s, const struct sim_event *ev);

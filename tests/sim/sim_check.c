@@ -1,6 +1,7 @@
-/* sim_check - Raft's promises, looked at after every event: one leader per term, one vote per term, leader completeness,
- * log matching, state machine agreement, what was synced is found again; and liveness when the faults are over. The
- * oracle is the one history that all members must show: entries by index, the state after each, versions of each key. */
+/* sim_check - Raft's promises, looked at after every event: one leader per term, one vote per term, leader
+ * completeness, log matching, state machine agreement, what was synced is found again; and liveness when the faults are
+ * over. The oracle is the one history that all members must show: entries by index, the state after each, versions of
+ * each key. */
 #include "common/err.h"
 #include "common/mem.h"
 #include "tests/sim/sim.h"
@@ -128,7 +129,8 @@ static void check_committed(struct sim *s, struct sim_node *n)
             sim_broken(s, "a committed entry can be read", "member %" PRIu64 ", entry %" PRIu64, n->id, index);
         sim_oracle_commit(s, e);
         if (!entry_same(s->oracle.log[index].entry, e))
-            sim_broken(s, "state machine safety", "member %" PRIu64 " has committed another entry %" PRIu64, n->id, index);
+            sim_broken(s, "state machine safety", "member %" PRIu64 " has committed another entry %" PRIu64, n->id,
+                       index);
         entry_unref(e);
     }
 }
@@ -144,7 +146,8 @@ static void check_leader(struct sim *s, struct sim_node *n)
     }
     sim_must(s, term < SIM_TERM_MAX);
     if (o->leader_of[term] != 0 && o->leader_of[term] != n->id)
-        sim_broken(s, "one leader per term", "term %" PRIu64 ": %" PRIu64 " and %" PRIu64, term, o->leader_of[term], n->id);
+        sim_broken(s, "one leader per term", "term %" PRIu64 ": %" PRIu64 " and %" PRIu64, term, o->leader_of[term],
+                   n->id);
     o->leader_of[term] = n->id;
     if (n->was_leader)
         return;
@@ -155,8 +158,8 @@ static void check_leader(struct sim *s, struct sim_node *n)
     for (uint64_t i = n->raft->log.first; i <= o->last; i++)
         if (o->log[i].entry && (!raft_log_term(&n->raft->log, i, &found) || found != o->log[i].entry->term) &&
             o->log[i].entry->term < term)
-            sim_broken(s, "leader completeness", "leader %" PRIu64 " of term %" PRIu64 " lacks entry %" PRIu64, n->id, term,
-                       i);
+            sim_broken(s, "leader completeness", "leader %" PRIu64 " of term %" PRIu64 " lacks entry %" PRIu64, n->id,
+                       term, i);
 }
 
 /* If two logs agree at an index, they agree before it. */
@@ -190,8 +193,8 @@ void sim_check_vote(struct sim *s, const struct raft_msg *m)
         return;
     sim_must(s, m->term < SIM_TERM_MAX);
     if (s->oracle.vote_by[m->term][n->pos] == n->id && s->oracle.vote_of[m->term][n->pos] != m->to)
-        sim_broken(s, "one vote per term", "member %" PRIu64 " term %" PRIu64 ": %" PRIu64 " and %" PRIu64, n->id, m->term,
-                   s->oracle.vote_of[m->term][n->pos], m->to);
+        sim_broken(s, "one vote per term", "member %" PRIu64 " term %" PRIu64 ": %" PRIu64 " and %" PRIu64, n->id,
+                   m->term, s->oracle.vote_of[m->term][n->pos], m->to);
     s->oracle.vote_by[m->term][n->pos] = n->id;
     s->oracle.vote_of[m->term][n->pos] = m->to;
 }
@@ -215,13 +218,15 @@ void sim_check_found(struct sim *s, struct sim_node *n, const struct wal_found *
 {
     uint64_t term = 0;
 
-    if (found->term < n->safe.hard_term || (found->term == n->safe.hard_term && n->safe.vote != 0 && found->vote != n->safe.vote))
-        sim_broken(s, "term and vote outlive a crash", "member %" PRIu64 ": found %" PRIu64 "/%" PRIu64, n->id, found->term,
-                   found->vote);
+    if (found->term < n->safe.hard_term ||
+        (found->term == n->safe.hard_term && n->safe.vote != 0 && found->vote != n->safe.vote))
+        sim_broken(s, "term and vote outlive a crash", "member %" PRIu64 ": found %" PRIu64 "/%" PRIu64, n->id,
+                   found->term, found->vote);
     if (found->last_index < n->safe.index ||
         (n->safe.index + 1 >= found->first_index && (!wal_term(w, n->safe.index, &term) || term != n->safe.term)))
         sim_broken(s, "synced entries outlive a crash",
-                   "member %" PRIu64 ": entry %" PRIu64 " term %" PRIu64 ", found %" PRIu64 "..%" PRIu64 " term %" PRIu64,
+                   "member %" PRIu64 ": entry %" PRIu64 " term %" PRIu64 ", found %" PRIu64 "..%" PRIu64
+                   " term %" PRIu64,
                    n->id, n->safe.index, n->safe.term, found->first_index, found->last_index, term);
 }
 
@@ -268,8 +273,8 @@ void sim_check_live(struct sim *s)
             continue;
         if (!n->up || raft_leader(n->raft) != leader->id || raft_commit(n->raft) != raft_commit(leader->raft) ||
             n->store.state.applied != raft_commit(leader->raft))
-            sim_broken(s, "liveness", "member %" PRIu64 " does not catch up: up %d, commit %" PRIu64 " of %" PRIu64, n->id,
-                       n->up, n->up ? raft_commit(n->raft) : 0, raft_commit(leader->raft));
+            sim_broken(s, "liveness", "member %" PRIu64 " does not catch up: up %d, commit %" PRIu64 " of %" PRIu64,
+                       n->id, n->up, n->up ? raft_commit(n->raft) : 0, raft_commit(leader->raft));
         if (n->store.state.hash != leader->store.state.hash)
             sim_broken(s, "state machine agreement", "member %" PRIu64 " at the end", n->id);
     }

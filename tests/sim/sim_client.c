@@ -2,8 +2,8 @@
  *
  * Values are unique and every answer names the index at which it took place, so linearizability needs no search: the
  * order of the log is the witness. An operation must lie behind everything that was done when it was asked (floor), a
- * write must be in the log at its index with its own outcome, a read must have seen the state at its index, and what was
- * refused for certain must never be in the log. */
+ * write must be in the log at its index with its own outcome, a read must have seen the state at its index, and what
+ * was refused for certain must never be in the log. */
 #include "common/err.h"
 #include "common/mem.h"
 #include "tests/sim/sim.h"
@@ -45,7 +45,10 @@ void sim_request(struct sim *s, struct sim_node *n, struct sim_op *op)
     struct buf bytes = BUF_INIT;
 
     sim_trace(s, "%" PRIu64 ": client %u asks %s key %" PRIu64 " op %" PRIu64, n->id, op->client,
-              op->kind == SIM_GET ? "get" : op->kind == SIM_PUT ? "put" : "swap", op->key, op->id);
+              op->kind == SIM_GET   ? "get"
+              : op->kind == SIM_PUT ? "put"
+                                    : "swap",
+              op->key, op->id);
     buf_add(&bytes, &c, sizeof(c));
     if (op->kind == SIM_GET) {
         turn_read(n->turn, op->client, op->id, buf_slice(&bytes));
@@ -106,8 +109,8 @@ void sim_result_check(struct sim *s, struct sim_op *op, const struct sim_result 
         uint64_t now = sim_oracle_value(s, op->key, r->index, &mod);
 
         if (r->index <= op->floor)
-            sim_broken(s, "linearizability", "op %" PRIu64 " took place at %" PRIu64 ", but %" PRIu64 " was known", op->id,
-                       r->index, op->floor);
+            sim_broken(s, "linearizability", "op %" PRIu64 " took place at %" PRIu64 ", but %" PRIu64 " was known",
+                       op->id, r->index, op->floor);
         if (!e || !sim_command_get(e, &c) || c.op != op->id)
             sim_broken(s, "an acknowledged write is in the log", "op %" PRIu64 " at %" PRIu64, op->id, r->index);
         if (r->done != (now == op->value && mod == r->index))

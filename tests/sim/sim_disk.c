@@ -1,12 +1,12 @@
 /* sim_disk - a disk per member, in memory, under the log (raftd/disk.h).
  *
- * A file is two images: what a reader sees (the page cache), and what a power cut leaves. Writes go to the first and mark
- * their sectors of 512 bytes; a sync carries the marked ones over. Names are the same: create, rename and unlink count at
- * once for readers, and after a sync of the folder for a power cut. At a power cut each marked sector is kept or lost by
- * chance, one may be torn in its middle; of the changes of names that were not synced the first few are kept, in
- * order, as a journal does. The end of a process alone loses nothing.
- * Damage is of what was synced and has later synced writes behind it: rot of a bit, or a write that went to the wrong
- * place. (A lost *last* write cannot be told from one that was never made; that is what the majority is for.) */
+ * A file is two images: what a reader sees (the page cache), and what a power cut leaves. Writes go to the first and
+ * mark their sectors of 512 bytes; a sync carries the marked ones over. Names are the same: create, rename and unlink
+ * count at once for readers, and after a sync of the folder for a power cut. At a power cut each marked sector is kept
+ * or lost by chance, one may be torn in its middle; of the changes of names that were not synced the first few are
+ * kept, in order, as a journal does. The end of a process alone loses nothing. Damage is of what was synced and has
+ * later synced writes behind it: rot of a bit, or a write that went to the wrong place. (A lost *last* write cannot be
+ * told from one that was never made; that is what the majority is for.) */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ struct folder {
     size_t count;
 };
 
-struct change { /* of the folder, not synced */
+struct change {                                    /* of the folder, not synced */
     char from[NAME_MAX_BYTES], to[NAME_MAX_BYTES]; /* from "": created; to "": removed */
     struct sim_file *file;
 };
@@ -84,7 +84,8 @@ static void file_unref(struct sim_file *f)
 
 static void file_size(struct sim_file *f, uint64_t size)
 {
-    uint64_t room = (MAX(size, f->size) + SECTOR - 1) / SECTOR * SECTOR, before = (f->size + SECTOR - 1) / SECTOR * SECTOR;
+    uint64_t room = (MAX(size, f->size) + SECTOR - 1) / SECTOR * SECTOR,
+             before = (f->size + SECTOR - 1) / SECTOR * SECTOR;
 
     if (size > f->size) {
         f->data = xrealloc(f->data, room);
@@ -137,16 +138,6 @@ static void change_do(struct folder *d, const struct change *c)
     file_unref(c->file);
 }
 
-static void change_add(struct sim_disk *d, const char *from, const char *to, struct sim_file *f)
-{
-    must(d->change_count < CHANGES_MAX);
-    struct change *c = &d->changes[d->change_count++];
-    snprintf(c->from, sizeof(c->from), "%s", from);
-    snprintf(c->to, sizeof(c->to), "%s", to);
-    c->file = file_ref(f);
-    change_do(&d->now, c);
-}
-
 static void changes_keep(struct sim_disk *d, size_t count)
 {
     for (size_t i = 0; i < d->change_count; i++) {
@@ -155,6 +146,17 @@ static void changes_keep(struct sim_disk *d, size_t count)
         file_unref(d->changes[i].file);
     }
     d->change_count = 0;
+}
+
+static void change_add(struct sim_disk *d, const char *from, const char *to, struct sim_file *f)
+{
+    if (d->change_count == CHANGES_MAX)
+        changes_keep(d, SIZE_MAX); /* a journal is written out sooner or later */
+    struct change *c = &d->changes[d->change_count++];
+    snprintf(c->from, sizeof(c->from), "%s", from);
+    snprintf(c->to, sizeof(c->to), "%s", to);
+    c->file = file_ref(f);
+    change_do(&d->now, c);
 }
 
 /* --- the table of disk.h ------------------------------------------------------------------------------- */
@@ -298,6 +300,14 @@ static int op_allocate(int fd, uint64_t size)
     return 0;
 }
 
+static bool op_room(int fd, uint64_t size, uint64_t keep)
+{
+    UNUSED(keep);
+    const struct sim_file *f = fds[fd].file; /* NULL: the folder */
+
+    return !fds[fd].disk->full || (f && size <= f->size);
+}
+
 static void op_forget(int fd)
 {
     struct sim_file *f = fds[fd].file;
@@ -361,6 +371,7 @@ const struct disk sim_disk_ops = {
     .size = op_size,
     .truncate = op_truncate,
     .allocate = op_allocate,
+    .room = op_room,
     .forget = op_forget,
     .rename = op_rename,
     .unlink = op_unlink,

@@ -1,5 +1,6 @@
-/* sim_fault - what goes wrong, and when: each seed draws which kinds of fault it has and how often they come; each fault
- * draws its victim and its end. Nothing is broken beyond what the cluster must survive: damage hits a minority. */
+/* sim_fault - what goes wrong, and when: each seed draws which kinds of fault it has and how often they come; each
+ * fault draws its victim and its end. Nothing is broken beyond what the cluster must survive: damage hits a minority.
+ */
 #include "common/err.h"
 #include "tests/sim/sim.h"
 
@@ -135,8 +136,8 @@ static void fault_partition(struct sim *s)
             s->net.cut[a][b] = kind == 0   ? halves
                                : kind == 1 ? halves && (mask >> a & 1)
                                : kind == 2 ? with_one
-                               : kind == 3 ? a == one /* is heard by nobody */
-                               : kind == 4 ? b == one /* hears nobody */
+                               : kind == 3 ? a == one            /* is heard by nobody */
+                               : kind == 4 ? b == one            /* hears nobody */
                                            : with_one && halves; /* one link of the three */
         }
     sim_trace(s, "partition of kind %" PRIu64 ", around %" PRIu64, kind, one + 1);
@@ -170,7 +171,8 @@ static void flap(struct sim *s, const struct sim_event *ev)
 
 static void fault_flap(struct sim *s)
 {
-    flap(s, &(struct sim_event){.index = sim_below(s, s->node_count) * SIM_SLOTS + sim_below(s, s->node_count), .aux = 20});
+    flap(s, &(struct sim_event){.index = sim_below(s, s->node_count) * SIM_SLOTS + sim_below(s, s->node_count),
+                                .aux = 20});
 }
 
 static void fault_clock(struct sim *s)
@@ -190,8 +192,7 @@ static void fault_unreachable(struct sim *s)
 {
     struct sim_node *n = running(s);
 
-    if (n)
-        {
+    if (n) {
         turn_clock(n->turn, sim_node_now_ms(n));
         turn_unreachable(n->turn, any_node(s)->id);
         sim_node_gathered(s, n);

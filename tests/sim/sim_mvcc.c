@@ -1,6 +1,7 @@
-/* sim_mvcc - stored's keyspace itself (stored/mvcc.h) under the simulated stored, on a database in memory (ramdb.c). Every
- * write becomes one batch with its raft index; the hash of the keyspace by etcd's rule must be the same on all members at
- * the same index; after a power cut the store must come back at its durable point or behind it, never between. */
+/* sim_mvcc - stored's keyspace itself (stored/mvcc.h) under the simulated stored, on a database in memory (ramdb.c).
+ * Every write becomes one batch with its raft index; the hash of the keyspace by etcd's rule must be the same on all
+ * members at the same index; after a power cut the store must come back at its durable point or behind it, never
+ * between. */
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -40,7 +40,7 @@ static uint64_t delay_us(struct sim *s)
     uint64_t us = 100 + sim_below(s, s->net.latency_us + 1);
 
     if (sim_chance(s, s->net.late))
-        us += sim_below(s, 150 * SIM_MS);
+        us += sim_below(s, sim_chance(s, 150) ? 1500 * SIM_MS : 150 * SIM_MS);
     return us;
 }
 

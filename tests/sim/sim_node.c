@@ -1,6 +1,7 @@
 /* sim_node - one member: the shipped turn on the shipped core and log, with effects that go into the simulated world.
  * Each effect is a place to die at (sim_node_effect), so a crash may come between any two of them. What out.c, in.c and
- * main.c do in raftd is done here in the same order: a turn of the loop gathers, reports what became durable, ticks, ends. */
+ * main.c do in raftd is done here in the same order: a turn of the loop gathers, reports what became durable, ticks,
+ * ends. */
 #include "common/err.h"
 #include "common/limits.h"
 #include "common/mem.h"
@@ -301,13 +302,12 @@ static const struct turn_ops ops = {
 
 static struct wal_conf wal_conf_of(const struct sim_node *n)
 {
-    return (struct wal_conf){.dir = sim_disk_path(n->disk),
-                             .segment_bytes = SIM_SEGMENT_BYTES,
-                             .disk = &sim_disk_ops,
-                             .threadless = true};
+    return (struct wal_conf){
+        .dir = sim_disk_path(n->disk), .segment_bytes = SIM_SEGMENT_BYTES, .disk = &sim_disk_ops, .threadless = true};
 }
 
-/* The founders' logs begin with the changes that made the cluster, as etcd's do: a later member learns it from there. */
+/* The founders' logs begin with the changes that made the cluster, as etcd's do: a later member learns it from there.
+ */
 static void log_found(struct sim *s, struct sim_node *n)
 {
     struct members none = {0};
@@ -315,10 +315,9 @@ static void log_found(struct sim *s, struct sim_node *n)
     struct wal_conf wc = wal_conf_of(n);
 
     members_encode(&none, &table);
-    struct wal *w = wal_create(&wc, &(struct wal_found){.cluster_id = CLUSTER_ID,
-                                                        .member_id = n->id,
-                                                        .first_index = 1,
-                                                        .members = buf_slice(&table)});
+    struct wal *w = wal_create(
+        &wc, &(struct wal_found){
+                 .cluster_id = CLUSTER_ID, .member_id = n->id, .first_index = 1, .members = buf_slice(&table)});
     if (!n->joiner) {
         wal_hard(w, 1, RAFT_NONE, 1);
         for (uint64_t id = 1; id <= s->voters; id++) {
@@ -412,7 +411,9 @@ static void core_start(struct sim *s, struct sim_node *n, const struct wal_found
                            .inflight_bytes_max = 9000,
                            .cache_bytes_max = 4000,
                            .uncommitted_bytes_max = 100000,
-                           .keep_entries = s->faults.snapshots ? SIM_KEEP_ENTRIES : s->mvcc ? SIM_INDEX_MAX : 400,
+                           .keep_entries = s->faults.snapshots ? SIM_KEEP_ENTRIES
+                                           : s->mvcc           ? SIM_INDEX_MAX
+                                                               : 400,
                            .storage = {wal_term, wal_entries, n->wal}};
     struct turn_conf tc = {.tag_base = rand_u64(&s->rand) >> 3,
                            .read_again_ms = 2 * SIM_HEARTBEAT_MS,
@@ -495,8 +496,8 @@ void sim_node_start(struct sim *s, struct sim_node *n)
     buf_fini(&why);
     sim_check_found(s, n, &found, n->wal);
     core_start(s, n, &found);
-    sim_trace(s, "%" PRIu64 ": starts, term %" PRIu64 ", entries %" PRIu64 "..%" PRIu64 ", commit %" PRIu64, n->id, found.term,
-              found.first_index, found.last_index, found.commit);
+    sim_trace(s, "%" PRIu64 ": starts, term %" PRIu64 ", entries %" PRIu64 "..%" PRIu64 ", commit %" PRIu64, n->id,
+              found.term, found.first_index, found.last_index, found.commit);
     n->up = true;
     n->was_leader = false;
     n->seen_commit = found.first_index - 1;
@@ -529,7 +530,8 @@ void sim_node_crash(struct sim *s, struct sim_node *n, bool power)
         sim_store_unlink(&n->store);
 }
 
-/* --- events -------------------------------------------------------------------------------------------------------- */
+/* --- events --------------------------------------------------------------------------------------------------------
+ */
 
 static void node_turn(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 {
@@ -570,8 +572,9 @@ static void node_store_up(struct sim *s, struct sim_node *n)
     uint64_t applied = n->store.state.applied;
     /* What raftd refuses with words about files that do not belong together. */
     if (applied > raft_last_index(n->raft) || applied + 1 < wal_first_index(n->wal))
-        sim_broken(s, "stored and log belong together", "member %" PRIu64 ": stored %" PRIu64 ", log %" PRIu64 "..%" PRIu64,
-                   n->id, applied, wal_first_index(n->wal), raft_last_index(n->raft));
+        sim_broken(s, "stored and log belong together",
+                   "member %" PRIu64 ": stored %" PRIu64 ", log %" PRIu64 "..%" PRIu64, n->id, applied,
+                   wal_first_index(n->wal), raft_last_index(n->raft));
     sim_store_unlink(&n->store);
     sim_must(s, turn_stored_up(n->turn, applied, n->store.durable.applied) == 0);
 }
@@ -606,7 +609,8 @@ static void node_running(struct sim *s, struct sim_node *n, const struct sim_eve
     case SIM_EV_APPLIED:
         if (ev->epoch == n->store.epoch)
             if (turn_applied(n->turn, ev->index, ev->aux, 4000) != 0)
-                sim_broken(s, "APPLIED can be true", "member %" PRIu64 ": %" PRIu64 " %" PRIu64, n->id, ev->index, ev->aux);
+                sim_broken(s, "APPLIED can be true", "member %" PRIu64 ": %" PRIu64 " %" PRIu64, n->id, ev->index,
+                           ev->aux);
         break;
     case SIM_EV_WORD:
         node_word(s, n, ev->data);

@@ -1,6 +1,6 @@
-/* sim_snap - snapshots from member to member. What snap*.c of raftd does over its links and files is one event here; the
- * order of effects is theirs: stored swaps first, the log follows, and a note that outlives any end (n->pending) tells the
- * next start that the two have yet to be brought together. */
+/* sim_snap - snapshots from member to member. What snap*.c of raftd does over its links and files is one event here;
+ * the order of effects is theirs: stored swaps first, the log follows, and a note that outlives any end (n->pending)
+ * tells the next start that the two have yet to be brought together. */
 #include "common/mem.h"
 #include "tests/sim/sim.h"
 
@@ -9,8 +9,9 @@ static void said(struct sim *s, uint64_t to_id, uint64_t member, uint64_t index,
     struct sim_node *to = sim_node_of(s, to_id);
 
     if (to)
-        sim_at(s, s->now_us + in_us,
-               (struct sim_event){.kind = SIM_EV_SNAP_SAID, .node = to->pos, .index = index, .aux = member, .epoch = ok});
+        sim_at(
+            s, s->now_us + in_us,
+            (struct sim_event){.kind = SIM_EV_SNAP_SAID, .node = to->pos, .index = index, .aux = member, .epoch = ok});
 }
 
 void sim_snap_send(struct sim *s, struct sim_node *n, const struct raft_msg *m)
@@ -25,7 +26,8 @@ void sim_snap_send(struct sim *s, struct sim_node *n, const struct raft_msg *m)
         return;
     }
     sim_trace(s, "%" PRIu64 ": sends a snapshot at %" PRIu64 " to %" PRIu64, n->id, snap.state.applied, m->to);
-    sim_at(s, s->now_us + us, (struct sim_event){.kind = SIM_EV_SNAP, .node = to->pos, .data = xmemdup(&snap, sizeof(snap))});
+    sim_at(s, s->now_us + us,
+           (struct sim_event){.kind = SIM_EV_SNAP, .node = to->pos, .data = xmemdup(&snap, sizeof(snap))});
     said(s, n->id, m->to, m->index, false, 300 * SIM_MS); /* if it ends meanwhile: the link tells */
 }
 
@@ -34,9 +36,9 @@ void sim_snap_send(struct sim *s, struct sim_node *n, const struct raft_msg *m)
 static void members_of(const struct sim_state *st, struct members *table)
 {
     for (size_t i = 0; i < st->member_count; i++)
-        (void)members_apply(table, &(struct raft_conf_change){
-                                       .op = st->members[i].learner ? RAFT_CONF_ADD_LEARNER : RAFT_CONF_ADD,
-                                       .id = st->members[i].id});
+        (void)members_apply(
+            table, &(struct raft_conf_change){.op = st->members[i].learner ? RAFT_CONF_ADD_LEARNER : RAFT_CONF_ADD,
+                                              .id = st->members[i].id});
 }
 
 static void log_replace(struct sim_node *n, const struct sim_snap *snap)
@@ -76,7 +78,8 @@ static void install(struct sim *s, struct sim_node *n)
             turn_snap_loaded(n->turn, index, snap.term, 0, NULL, 0);
         } else {
             if (raft_role(n->raft) == RAFT_LEADER)
-                sim_broken(s, "a leader's log has all that is committed", "leader %" PRIu64 " lacks %" PRIu64, n->id, index);
+                sim_broken(s, "a leader's log has all that is committed", "leader %" PRIu64 " lacks %" PRIu64, n->id,
+                           index);
             log_replace(n, &snap);
         }
         sim_trace(s, "%" PRIu64 ": is at %" PRIu64 " by a snapshot of %" PRIu64, n->id, index, snap.from);

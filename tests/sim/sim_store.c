@@ -1,5 +1,5 @@
-/* sim_store - a member's stored: takes APPLY and SERVE in the order raftd sent them, late, and tells APPLIED. Its state is
- * small (a value and a revision per key, the membership, a hash over all that was applied), so a snapshot is a copy.
+/* sim_store - a member's stored: takes APPLY and SERVE in the order raftd sent them, late, and tells APPLIED. Its state
+ * is small (a value and a revision per key, the membership, a hash over all that was applied), so a snapshot is a copy.
  * What it applied outlives its process; a power cut takes it back to its durable point. */
 #include "common/crc32c.h"
 #include "common/mem.h"
@@ -154,7 +154,8 @@ void sim_store_work(struct sim *s, struct sim_node *n)
                               .aux = st->durable.applied});
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life -----------------------------------------------------------------------------------------------------------
+ */
 
 void sim_store_start(struct sim *s, struct sim_node *n)
 {
@@ -170,8 +171,9 @@ void sim_store_start(struct sim *s, struct sim_node *n)
         uint64_t applied = sim_mvcc_applied(st->mvcc);
 
         if (applied < st->state.applied || applied > st->applied_before)
-            sim_broken(s, "stored is at its durable point or behind it", "member %" PRIu64 ": %" PRIu64 " of %" PRIu64
-                       "..%" PRIu64, n->id, applied, st->state.applied, st->applied_before);
+            sim_broken(s, "stored is at its durable point or behind it",
+                       "member %" PRIu64 ": %" PRIu64 " of %" PRIu64 "..%" PRIu64, n->id, applied, st->state.applied,
+                       st->applied_before);
         sim_oracle_state(s, applied, &st->state);
         st->durable = st->state;
         sim_mvcc_check(s, st->mvcc, applied);
