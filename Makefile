@@ -53,7 +53,7 @@ LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -95,6 +95,10 @@ $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.
 $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
+
+$(B)/bin/trine-alter: $(B)/obj/tests/node/alter.o $(B)/lib/libstored.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_stored) $(LIBS_common)
 
 # --- tests --------------------------------------------------------------------------------------
 # libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.
