@@ -316,6 +316,11 @@ struct wal *wal_open(const struct wal_conf *conf, struct wal_found *found, struc
     uint64_t *numbers;
     ssize_t count = segments_list(w->disk, conf->dir, &numbers);
 
+    /* A process that died between the rename of a new segment and the sync of the folder left us a name that a power
+     * cut may still take back, with all that we would put under it. (Found by the simulator.) */
+    if (!w->no_fsync && w->disk->sync_dir(w->dirfd) != 0)
+        fatal("wal: fsync of %s", conf->dir);
+
     memset(found, 0, sizeof(*found));
     wal_index_init(&w->index, 1);
     if (count <= 0) {
