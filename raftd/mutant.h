@@ -41,6 +41,7 @@ enum mutant {
     MUTANT_WAL_PAYLOAD_UNCHECKED,  /* a payload's checksum is not looked at */
     MUTANT_WAL_DAMAGE_IS_TORN,     /* damage in the middle is cut away as if it were a torn tail */
     MUTANT_WAL_HEAD_UNSYNCED,      /* a new segment gets its name before its head is on disk */
+    MUTANT_WAL_OPEN_NAMES,        /* opening a log trusts names that the folder has not synced (a bug of ours) */
 };
 
 #ifdef MUTANT

@@ -249,6 +249,7 @@ struct sim_node {
 
     uint64_t fuse; /* dies after so many effects; 0: none */
     bool fuse_power;
+    bool fuse_names; /* dies when it is about to sync its folder: a rare moment, and a delicate one */
     uint64_t paused_until_us;
     int64_t clock_offset_us, clock_ppm;
     uint64_t sync_us, write_us; /* slow disk */

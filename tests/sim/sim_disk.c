@@ -272,7 +272,11 @@ static int op_sync(int fd)
 
 static int op_sync_dir(int dir)
 {
+    struct sim_disk *d = fds[dir].disk;
+
     effect(dir);
+    if (d->sim->nodes[d->pos]->fuse_names && d->change_count > 0)
+        sim_node_die(d->sim->nodes[d->pos]);
     changes_keep(fds[dir].disk, SIZE_MAX);
     return 0;
 }

@@ -49,6 +49,8 @@ static void fault_crash(struct sim *s)
     n->fuse_power = s->faults.power && sim_chance(s, 500);
     if (sim_chance(s, 250))
         crash_now(s, n, n->fuse_power);
+    else if (sim_chance(s, 200))
+        n->fuse_names = true;
     else
         n->fuse = 1 + sim_below(s, 40); /* between any two effects */
 }
@@ -423,6 +425,7 @@ void sim_fault_heal(struct sim *s)
         n->write_us = 200;
         n->sync_us = 1500;
         n->fuse = 0;
+        n->fuse_names = false;
         n->clock_ppm = 0;
         n->paused_until_us = 0;
         sim_at(s, s->now_us, (struct sim_event){.kind = SIM_EV_START, .node = n->pos});

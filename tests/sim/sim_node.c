@@ -522,6 +522,7 @@ void sim_node_crash(struct sim *s, struct sim_node *n, bool power)
     n->wal = NULL;
     n->up = false;
     n->fuse = 0;
+    n->fuse_names = false;
     n->epoch++;
     sim_disk_crash(n->disk, power);
     if (power)
