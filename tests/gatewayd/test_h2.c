@@ -226,9 +226,9 @@ Test(h2, a_deadline_ends_the_call_and_a_late_answer_does_nothing)
     c->end = true;
     rig_pump(r);
     struct call *call = seen.call;
-    gatewayd_fire_timers(&r->g, loop_now_ms(r->loop) + 49);
+    gatewayd_fire_timers(&r->g, call->deadline_ms - 1);
     cr_expect_eq(seen.closeds, 0);
-    gatewayd_fire_timers(&r->g, loop_now_ms(r->loop) + 51);
+    gatewayd_fire_timers(&r->g, call->deadline_ms);
     cr_expect_eq(seen.closeds, 1);
     call_reply(call, SLICE_LIT("late"));
     rig_pump(r);
