@@ -132,7 +132,7 @@ deps:
 # deps may have just installed protoc-c and headers: a fresh make sees them.
 run: deps
 	@$(MAKE) --no-print-directory all
-	@exec deploy/node.sh --dir $(DIR) --port $(PORT) --peer-port $(PEER_PORT) --bin $(B)/bin
+	@exec deploy/node.sh --dir '$(DIR)' --port '$(PORT)' --peer-port '$(PEER_PORT)' --bin $(B)/bin
 
 check: deps
 	@$(MAKE) --no-print-directory all units nodes fuzzers

@@ -79,7 +79,7 @@ finish() {
 healthy() {
     local line
     { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
-    printf 'GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
+    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
     IFS= read -r -t 2 line <&3
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]
