@@ -281,7 +281,7 @@ static void link_lost(struct link *l)
     }
 }
 
-static void link_complain(struct link *l, uint64_t *counter, const char *fmt, va_list ap)
+static void PRINTF_LIKE(3, 0) link_complain(struct link *l, uint64_t *counter, const char *fmt, va_list ap)
 {
     uint64_t swallowed = 0;
     char reason[REASON_BYTES];
