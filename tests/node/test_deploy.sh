@@ -159,7 +159,7 @@ matches "deploy/README: trinectl defrag" "$(ctl defrag)" "."
 check "deploy/README: trinectl endpoint status" ctl endpoint status -w table
 for file in README.md deploy/README.md; do
     missing=
-    for path in $(grep -ohE '\b(gatewayd|raftd|stored|proto|deploy|tests|common|trinectl)/[a-z_./]+\.(md|sh|c|h|conf)' "$root/$file" | sort -u); do
+    for path in $(grep -ohE '\b(gatewayd|raftd|stored|proto|deploy|tests|common|trinectl)/[A-Za-z_./]+\.(md|sh|c|h|conf)' "$root/$file" | sort -u); do
         [ -e "$root/$path" ] || missing+=" $path"
     done
     equal "$file: the files that it names are there" "" "$missing"
