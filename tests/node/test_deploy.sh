@@ -164,6 +164,10 @@ for file in README.md deploy/README.md; do
     done
     equal "$file: the files that it names are there" "" "$missing"
 done
+missing=
+while read -r path name; do grep -qE "\b$name\(" "$root/$path" || missing+=" $path:$name"; done \
+    < <(sed -nE 's,^ +([a-z]+/[a-z_0-9]+\.c) +([a-z0-9]+_[a-z_]+)(:.*)?$,\1 \2,p' "$root/README.md")
+equal "README: the functions on the way of a put are there" "" "$missing"
 
 # --- the end -----------------------------------------------------------------------------------------------------------
 for name in gateway1 raftd stored; do

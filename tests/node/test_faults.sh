@@ -185,7 +185,7 @@ test_crash() {
 test_full() {
     local dir=$tmp/full/d port rev
     mkdir -p "$tmp/full"
-    if ! mount -t tmpfs -o size=400m tmpfs "$tmp/full" 2>"$tmp/mount"; then
+    if ! mount -t tmpfs -o size=340m tmpfs "$tmp/full" 2>"$tmp/mount"; then
         echo "skipped: full disk: mount is not permitted here ($(head -1 "$tmp/mount"))"
         return
     fi
