@@ -30,7 +30,7 @@ PEER_PORT ?= 2380
 FUZZ_SECONDS ?= 60
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef
-OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN),-O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 CFLAGS += -std=c11 $(WARN) $(OPT) -fPIE -pthread
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(B)/gen
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread $(if $(SAN),-fsanitize=$(SAN))
@@ -166,7 +166,7 @@ deps:
 # deps may have just installed protoc-c and headers: a fresh make sees them.
 run: deps
 	@$(MAKE) --no-print-directory all
-	@exec deploy/node.sh --dir $(DIR) --port $(PORT) --peer-port $(PEER_PORT) --bin $(B)/bin
+	@exec deploy/node.sh --dir '$(DIR)' --port '$(PORT)' --peer-port '$(PEER_PORT)' --bin $(B)/bin
 
 # Three nodes of one cluster below DIR: ports 2379 12379 22379 for clients, 2380 12380 22380 between them.
 trio: deps

@@ -86,7 +86,7 @@ finish() {
 healthy() {
     local line
     { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || return 1
-    printf 'GET /health HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3
+    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3
     IFS= read -r -t 2 line <&3
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]
