@@ -105,6 +105,8 @@ bool compare_note(struct compare *c, uint64_t member, enum compared found, uint6
 
     if (found == COMPARED_UNKNOWN)
         return false;
+    c->same += found == COMPARED_SAME;
+    c->different += found == COMPARED_DIFFERENT;
     m->differs_at = found == COMPARED_DIFFERENT ? at : 0;
     return differed != (m->differs_at != 0);
 }

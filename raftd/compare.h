@@ -30,6 +30,7 @@ struct compare {
     uint64_t first, end;
     struct compare_member members[RAFT_MEMBERS_MAX];
     size_t member_count;
+    uint64_t same, different; /* how often that was found */
 };
 
 /* What stored has told in an APPLIED. 0, E_MALFORMED. */

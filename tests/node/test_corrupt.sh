@@ -44,6 +44,10 @@ check "it is back" wait_for 20 trio_ctl "$odd" get key/1
 check "a lease" trio_ctl "$third" lease grant 100
 check "compaction" trio_ctl "$third" compact 20
 sleep 1
+compared() { # N: how often the same state was found
+    curl -fsS -m 2 "http://127.0.0.1:$(trio_port "$1")/metrics" | sed -n 's/^trine_raftd_states_compared_total{found="same"} //p'
+}
+check "states were compared" [ "$(compared "$lead")" -gt 5 ]
 check "no difference is seen where there is none" silent
 
 # --- one differs ---
