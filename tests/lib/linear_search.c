@@ -19,6 +19,7 @@ struct node { /* a call or an end, in a list by time */
 struct taken {
     struct node *call;
     uint64_t value; /* before */
+    bool forced;    /* nothing else needs to be tried in its place */
 };
 
 struct memo {
@@ -107,39 +108,77 @@ static void node_back(struct node *n)
         n->next->prev = n;
 }
 
-static enum verdict search_run(struct search *s, uint64_t steps_max)
+static bool op_only_looks(const struct lin_op *op)
 {
-    uint64_t value = 0, after;
-    struct node *at = s->head.next;
-    for (uint64_t steps = 0; s->head.next; steps++) {
-        if (steps > steps_max)
-            return VERDICT_UNDECIDED;
-        if (at->end) {
-            uint64_t set[2] = {s->set[0] ^ at->mark[0], s->set[1] ^ at->mark[1]};
-            if (!op_steps(at->op, value, &after) || !memo_add(&s->memo, set, after)) {
-                at = at->next;
-                continue;
-            }
-            s->taken[s->taken_count++] = (struct taken){at, value};
-            s->set[0] = set[0], s->set[1] = set[1];
-            value = after;
-            node_out(at);
-            node_out(at->end);
-            at = s->head.next;
-            continue;
-        }
-        if (!s->stuck || s->taken_count > s->most) {
-            s->most = s->taken_count;
-            s->stuck = at->op;
-        }
-        if (s->taken_count == 0)
-            return VERDICT_NO;
+    return op->kind == LIN_GET || (op->ended != LIN_OPEN && !op->done && (op->kind == LIN_CAS || op->kind == LIN_DELETE));
+}
+
+/* An operation that may come next, is right, and changes nothing: it can be taken here if it can be taken anywhere. Without this, fifty reads that
+ * wait for the same leader are 2^50 sets. */
+static struct node *look_next(const struct search *s, uint64_t value)
+{
+    uint64_t after;
+    for (struct node *n = s->head.next; n && n->end; n = n->next)
+        if (op_only_looks(n->op) && op_steps(n->op, value, &after))
+            return n;
+    return NULL;
+}
+
+/* False if the set that this makes is known to lead nowhere. */
+static bool take(struct search *s, struct node *n, uint64_t *value, bool forced)
+{
+    uint64_t after, set[2] = {s->set[0] ^ n->mark[0], s->set[1] ^ n->mark[1]};
+    if (!op_steps(n->op, *value, &after) || !memo_add(&s->memo, set, after))
+        return false;
+    s->taken[s->taken_count++] = (struct taken){n, *value, forced};
+    s->set[0] = set[0], s->set[1] = set[1];
+    *value = after;
+    node_out(n);
+    node_out(n->end);
+    return true;
+}
+
+/* Puts back up to the last one that was chosen. Returns where to go on; NULL: all choices were tried. */
+static struct node *put_back(struct search *s, uint64_t *value)
+{
+    while (s->taken_count) {
         struct taken *last = &s->taken[--s->taken_count];
-        value = last->value;
+        *value = last->value;
         s->set[0] ^= last->call->mark[0], s->set[1] ^= last->call->mark[1];
         node_back(last->call->end);
         node_back(last->call);
-        at = last->call->next;
+        if (!last->forced)
+            return last->call->next;
+    }
+    return NULL;
+}
+
+static enum verdict search_run(struct search *s, uint64_t steps_max)
+{
+    uint64_t value = 0;
+    struct node *at = NULL; /* NULL: nothing was tried here yet */
+    for (uint64_t steps = 0; s->head.next; steps++) {
+        if (steps > steps_max)
+            return VERDICT_UNDECIDED;
+        struct node *look = at ? NULL : look_next(s, value);
+        if (look) {
+            if (take(s, look, &value, true))
+                continue;
+        } else {
+            for (at = at ? at : s->head.next; at->end && !take(s, at, &value, false); at = at->next)
+                steps++;
+            if (at->end) {
+                at = NULL;
+                continue;
+            }
+            if (!s->stuck || s->taken_count > s->most) {
+                s->most = s->taken_count;
+                s->stuck = at->op;
+            }
+        }
+        at = put_back(s, &value);
+        if (!at)
+            return VERDICT_NO;
     }
     return VERDICT_YES;
 }

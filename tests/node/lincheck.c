@@ -137,14 +137,21 @@ static void books_fill(struct watcher *watchers, int64_t rev, uint64_t until_us)
     }
 }
 
-/* Puts without an answer that no event tells of did not happen; the search need not wonder when they did. */
+/* Changes without an answer that no event tells of did not happen; the search need not wonder when they did. */
 static size_t ops_for_search(const struct watch_book *truth, struct lin_op *ops)
 {
+    const struct recorder *r = &run.recorder;
+    int64_t deletes[RECORDER_KEYS_MAX] = {0}; /* by key: that nobody was told of */
     size_t count = 0;
-    for (size_t i = 0; i < run.recorder.op_count; i++) {
-        const struct lin_op *op = &run.recorder.ops[i];
-        bool happened = op->ended != LIN_OPEN || op->kind == LIN_DELETE;
-        for (size_t k = 0; !happened && k < truth->count; k++)
+    for (size_t k = 0; k < truth->count; k++)
+        deletes[truth->events[k].key] += truth->events[k].value == 0;
+    for (size_t i = 0; i < r->op_count; i++)
+        if (r->ops[i].kind == LIN_DELETE && r->ops[i].done)
+            deletes[r->ops[i].key]--;
+    for (size_t i = 0; i < r->op_count; i++) {
+        const struct lin_op *op = &r->ops[i];
+        bool happened = op->ended != LIN_OPEN || (op->kind == LIN_DELETE && deletes[op->key] > 0);
+        for (size_t k = 0; !happened && op->value && k < truth->count; k++)
             happened = truth->events[k].value == op->value && truth->events[k].key == op->key;
         if (happened)
             ops[count++] = *op;
