@@ -7,6 +7,8 @@
 #   make mutants        planted bugs: how many seeds until the simulation finds each
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
+#   make bench-trio     the same with three members each
+#   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
 
 SHELL := /bin/bash
@@ -185,6 +187,18 @@ soak: deps
 	@$(MAKE) --no-print-directory all nodes
 	@CYCLES=$${CYCLES:-1000} tests/node/kill_loop.sh $(B)
 
+# The long form of the tests with three and five real nodes: HISTORIES recorded ones under partitions, a quarter of them with five
+# nodes, then the leader killed CYCLES times.
+node: deps
+	@$(MAKE) --no-print-directory all
+	@NODES=3 HISTORIES=$$(($${HISTORIES:-200} * 3 / 4)) tests/node/test_partition.sh $(B)
+	@NODES=5 HISTORIES=$$(($${HISTORIES:-200} - $${HISTORIES:-200} * 3 / 4)) tests/node/test_partition.sh $(B)
+	@CYCLES=$${CYCLES:-200} TERMS=$${TERMS:-20} ELECTION=$${ELECTION:-1000} tests/node/kill_cluster.sh $(B)
+
+bench-trio: deps
+	@$(MAKE) --no-print-directory all
+	@tests/bench/trio.sh $(B)/bin
+
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -210,5 +224,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check bench soak fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

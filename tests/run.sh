@@ -61,6 +61,7 @@ done
 suite "node/kill_loop.sh (short)" env CYCLES="${CHECK_KILL_CYCLES:-30}" tests/node/kill_loop.sh "$b"
 suite "node/kill_loop.sh (short, three nodes)" env NODES=3 CYCLES="${CHECK_KILL_CYCLES:-30}" \
     DAEMONS="raftd stored leader gatewayd node" tests/node/kill_loop.sh "$b"
+suite "node/kill_cluster.sh (short)" env CYCLES="${CHECK_CLUSTER_KILL_CYCLES:-10}" tests/node/kill_cluster.sh "$b"
 
 [ ${#broken[@]} = 0 ] || printf 'failed: %s\n' "${broken[@]}"
 echo "$passed passed, $failed failed"

@@ -2,8 +2,9 @@
  * latency percentiles, and the server's CPU per operation and memory as one JSON line. tests/bench/run.sh runs the same
  * rows against etcd and Trine in turn and prints the ratios.
  *
- *   trine-bench --port P --op OP [--pids 1,2,3] [--conns 100] [--streams 10] [--keys 100000] [--value 256] [--seconds 5]
+ *   trine-bench --port P[,P2,...] --op OP [--pids 1,2,3] [--conns 100] [--streams 10] [--keys 100000] [--value 256] [--seconds 5]
  *
+ * Several ports: the members of a cluster; connections are spread over them in turn.
  * --lag N: beside the operation, a watcher on a connection of its own that starts N revisions in the past, and again whenever it
  * has caught up.
  * OP: load (puts every key once), put, get, get-serial, range500, txn, lease-grant, watch (every connection holds `streams`
@@ -42,11 +43,13 @@ static const struct {
 };
 
 #define LATENCIES_MAX (16u << 20)
-#define PIDS_MAX 16
+#define PIDS_MAX 64
+#define PORTS_MAX 8
 
 static struct {
     enum op op;
-    int port, conns, streams;
+    int port, conns, streams; /* port: the first of them */
+    int ports[PORTS_MAX], port_count;
     uint64_t keys, value_bytes;
     double seconds;
     long pids[PIDS_MAX];
@@ -282,7 +285,7 @@ static double percentile(double p)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: trine-bench --port P --op OP [--pids 1,2] [--conns N] [--streams N] [--keys N] [--value BYTES] [--seconds S] "
+    fprintf(stderr, "usage: trine-bench --port P[,P2] --op OP [--pids 1,2] [--conns N] [--streams N] [--keys N] [--value BYTES] [--seconds S] "
                     "[--lag REVISIONS]\n");
     exit(2);
 }
@@ -295,7 +298,11 @@ static void parse(int argc, char **argv)
     const char *op = NULL;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case 'p': bench.port = atoi(optarg); break;
+        case 'p':
+            for (char *p = strtok(optarg, ","); p && bench.port_count < PORTS_MAX; p = strtok(NULL, ","))
+                bench.ports[bench.port_count++] = atoi(p);
+            bench.port = bench.ports[0];
+            break;
         case 'o': op = optarg; break;
         case 'c': bench.conns = atoi(optarg); break;
         case 's': bench.streams = atoi(optarg); break;
@@ -365,9 +372,10 @@ int main(int argc, char **argv)
     struct gclient **clients = xcalloc((size_t)bench.conns, sizeof(*clients));
     struct worker *workers = xcalloc((size_t)bench.conns * (size_t)bench.streams, sizeof(*workers));
     for (int i = 0; i < bench.conns; i++) {
-        clients[i] = gclient_connect("127.0.0.1", bench.port);
+        int port = bench.ports[i % bench.port_count];
+        clients[i] = gclient_connect("127.0.0.1", port);
         if (!clients[i]) {
-            fprintf(stderr, "trine-bench: cannot connect to 127.0.0.1:%d: %s\n", bench.port, strerror(errno));
+            fprintf(stderr, "trine-bench: cannot connect to 127.0.0.1:%d: %s\n", port, strerror(errno));
             return 1;
         }
         struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT, .data.u32 = (uint32_t)i};
