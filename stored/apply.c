@@ -160,7 +160,7 @@ int apply_entry(struct stored *s, const struct fr_apply *fr)
     }
     apply_begin(s);
     s->stats.entries++;
-    s->batch_bytes += fr->command.len;
+    s->batch_bytes += fr->command.len + LOG_ENTRY_OVERHEAD;
     if (fr->kind == APPLY_COMMAND)
         apply_command(s, fr);
     mvcc_chain_link(s->mvcc, fr->index);

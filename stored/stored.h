@@ -39,6 +39,8 @@
  * it is given up. A write buffer of LevelDB, the table made from it and a table of a compaction fit in. */
 #define SPACE_RESERVE_BYTES (64 * MIB)
 #define SPACE_RESERVE_LOW_BYTES (16 * MIB)
+/* What an entry takes in raftd's log beside the command: header and padding. */
+#define LOG_ENTRY_OVERHEAD 44
 /* The quota is looked at after this many applied bytes, or at the next tick. */
 #define QUOTA_CHECK_BYTES MIB
 /* NOSPACE that was proposed and has not come back is proposed again after this. */

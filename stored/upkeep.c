@@ -205,7 +205,9 @@ void upkeep_applied(struct stored *s, size_t bytes)
     u->unchecked_bytes += bytes;
     if (!u->unsynced_ms)
         u->unsynced_ms = MAX(loop_now_ms(s->loop), 1);
-    if (u->unsynced_bytes >= SYNC_BYTES)
+    /* raftd drops nothing above our durable point: half a segment later its last one is free to be used again, which on a full
+     * disk is the only one it gets. */
+    if (u->unsynced_bytes >= MIN((uint64_t)SYNC_BYTES, s->conf->wal_segment_bytes / 2))
         u->sync_wanted = true;
     if (u->unchecked_bytes >= QUOTA_CHECK_BYTES) {
         u->unchecked_bytes = 0;
