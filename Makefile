@@ -30,7 +30,7 @@ PEER_PORT ?= 2380
 FUZZ_SECONDS ?= 60
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef
-OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN),-O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
 CFLAGS += -std=c11 $(WARN) $(OPT) -fPIE -pthread
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(B)/gen
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread $(if $(SAN),-fsanitize=$(SAN))
@@ -53,7 +53,7 @@ LIBS_stored := -lleveldb
 LIBS_gatewayd := -lnghttp2 -lnng -luv
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -92,14 +92,18 @@ $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
 
-$(B)/bin/trine-ledger $(B)/bin/trine-probe: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+$(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
+
+$(B)/bin/trine-alter: $(B)/obj/tests/node/alter.o $(B)/lib/libstored.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_stored) $(LIBS_common)
 
 # --- tests --------------------------------------------------------------------------------------
 # libnng exports nanomsg's symbols; Criterion must find nanomsg's own first, hence the odd front of the list.
 CRITERION := -Wl,--push-state,--no-as-needed -lnanomsg -Wl,--pop-state -lcriterion
-UNIT_SRC := $(wildcard tests/common/test_*.c tests/proto/test_*.c tests/raftd/test_*.c tests/stored/test_*.c tests/gatewayd/test_*.c)
+UNIT_SRC := $(wildcard tests/common/test_*.c tests/proto/test_*.c tests/raftd/test_*.c tests/stored/test_*.c tests/gatewayd/test_*.c tests/selftest/test_*.c)
 UNITS := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
 NODE_C := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/node/test_*.c))
 testlib = $(filter $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a,$(B)/lib/lib$(1).a)
@@ -162,7 +166,7 @@ deps:
 # deps may have just installed protoc-c and headers: a fresh make sees them.
 run: deps
 	@$(MAKE) --no-print-directory all
-	@exec deploy/node.sh --dir $(DIR) --port $(PORT) --peer-port $(PEER_PORT) --bin $(B)/bin
+	@exec deploy/node.sh --dir '$(DIR)' --port '$(PORT)' --peer-port '$(PEER_PORT)' --bin $(B)/bin
 
 # Three nodes of one cluster below DIR: ports 2379 12379 22379 for clients, 2380 12380 22380 between them.
 trio: deps

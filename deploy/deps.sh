@@ -9,8 +9,8 @@ set -euo pipefail
 build=(gcc libc6-dev make pkg-config libnng-dev "libmsgpack-dev|libmsgpack-c-dev" libsodium-dev libleveldb-dev libssl-dev
        libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libuv1-dev libsystemd-dev libisal-dev
        uthash-dev libbsd-dev libsmartcols-dev libjansson-dev)
-check=(libcriterion-dev libnanomsg-dev clang "libclang-rt-14-dev|libclang-rt-dev" nng-utils nghttp2-client curl jq procps diffutils
-       etcd-client etcd-server)
+check=(libcriterion-dev libnanomsg-dev clang "libclang-rt-14-dev|libclang-rt-dev" nng-utils nghttp2-client curl jq openssl procps diffutils
+       etcd-client etcd-server systemd man-db groff-base)
 
 if [ "${1:-}" = --print ]; then
     printf '%s\n' "${build[@]}" "${check[@]}"

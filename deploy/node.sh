@@ -2,14 +2,16 @@
 # One node in the foreground: raftd, stored and gatewayd on loopback, for development and for the tests. Starts what
 # dies again and says so; stops everything on Ctrl-C or SIGTERM. Under systemd the units do this job (deploy/systemd).
 #
-#   deploy/node.sh [--dir ./run] [--port 2379] [--peer-port 2380] [--peer-scheme http] [--bin build/bin]
+#   deploy/node.sh [--dir ./run] [--host 127.0.0.1] [--port 2379] [--peer-port 2380] [--peer-scheme http] [--bin build/bin]
 #                  [-- options for all three daemons]
+# --host: another address of this machine (or network namespace); the tests of partitions use it.
 set -uo pipefail
 
-dir=./run port=2379 peer_port=2380 peer_scheme=http bin=build/bin
+dir=./run host=127.0.0.1 port=2379 peer_port=2380 peer_scheme=http bin=build/bin
 while [ $# -gt 0 ]; do
     case $1 in
         --dir) dir=$2; shift 2 ;;
+        --host) host=$2; shift 2 ;;
         --port) port=$2; shift 2 ;;
         --peer-port) peer_port=$2; shift 2 ;;
         --peer-scheme) peer_scheme=$2; shift 2 ;;
@@ -24,8 +26,8 @@ say() { echo "node: $*" >&2; }
 
 for p in "$port" "$peer_port"; do
     case $p in ''|*[!0-9]*) say "not a port: '$p'"; exit 2 ;; esac
-    if (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null; then
-        say "port $p on 127.0.0.1 is taken by another program; choose another with PORT= and PEER_PORT="
+    if (exec 3<>"/dev/tcp/$host/$p") 2>/dev/null; then
+        say "port $p on $host is taken by another program; choose another with PORT= and PEER_PORT="
         exit 1
     fi
 done
@@ -43,10 +45,12 @@ if [ ${#sockets} -gt 80 ]; then
 fi
 mkdir -p "$sockets"
 
-client_url=http://127.0.0.1:$port
+client_url=http://$host:$port
+peer_name=$host
+[ "$host" != 127.0.0.1 ] || peer_name=localhost
 options=(--data-dir "$dir" --run-dir "$sockets" --listen-client-urls "$client_url" --advertise-client-urls "$client_url"
-         --listen-peer-urls "$peer_scheme://127.0.0.1:$peer_port"
-         --initial-advertise-peer-urls "$peer_scheme://localhost:$peer_port"
+         --listen-peer-urls "$peer_scheme://$host:$peer_port"
+         --initial-advertise-peer-urls "$peer_scheme://$peer_name:$peer_port"
          "${extra[@]}")
 
 declare -A pid_of started_ms delay_ms
@@ -81,8 +85,8 @@ finish() {
 
 healthy() {
     local line
-    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
-    printf 'GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
+    { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || return 1
+    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3
     IFS= read -r -t 2 line <&3
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]

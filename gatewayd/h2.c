@@ -434,6 +434,7 @@ static void end_stalled(struct h2 *h, uint64_t now_ms)
             call_abort(c, E_TIMEOUT, NULL);
             /* Trailers would wait for the same window as the answer. */
             nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, c->stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
+            h->wants_write(h->arg);
         }
     }
 }

@@ -45,6 +45,9 @@ int main(int argc, char **argv)
 {
     struct conf conf;
     opt_load(&conf, argc, argv);
+    if (priv_mkdir(conf.run_dir, 0700, conf.user) != 0) {
+        fatal("gatewayd: cannot create %s", conf.run_dir);
+    }
     priv_limits();
 
     struct loop *loop = loop_new();

@@ -33,6 +33,7 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(WATCH, watch, 26, ROLE_GATEWAYD, ROLE_STORED, "tell me the events of this range from now on") \
     X(UNWATCH, unwatch, 27, ROLE_GATEWAYD, ROLE_STORED, "no longer") \
     X(HISTORY, history, 28, ROLE_GATEWAYD, ROLE_STORED, "one slice of past events of a range") \
+    X(DIFFERS, differs, 29, ROLE_RAFTD, ROLE_STORED, "another member has applied the same entries and has another hash") \
     /* to gatewayd */ \
     X(REFUSED, refused, 30, ROLE_RAFTD, ROLE_GATEWAYD | ROLE_STORED, "a PROPOSE or READ that will not happen, and why") \
     X(LEADER, leader, 31, ROLE_RAFTD, ROLE_GATEWAYD, "who leads, at every change") \
@@ -53,6 +54,7 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(FORWARD_REFUSED, forward_refused, 47, ROLE_PEER, ROLE_PEER, "a FORWARD or ASK that will not happen, and why") \
     X(PING, ping, 48, ROLE_PEER, ROLE_PEER, "are you there") \
     X(PONG, pong, 49, ROLE_PEER, ROLE_PEER, "yes") \
+    X(HASH, hash, 50, ROLE_PEER, ROLE_PEER, "what came of the entries applied so far; beside answers to heartbeats") \
     /* membership */ \
     X(MEMBER_CHANGE, member_change, 60, ROLE_GATEWAYD, ROLE_RAFTD, "a change of membership that a client asks for") \
     X(MOVE_LEADER, move_leader, 61, ROLE_GATEWAYD, ROLE_RAFTD, "hand leadership to this member") \
@@ -95,8 +97,11 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     U(req) U(what) U(slot) U(term) U(leader) U(commit) U(is_learner) U(raft_known) B(facts)
 
 /* applied: last index applied; durable: last index that survives a power cut; room: bytes of APPLY that stored
- * takes beyond what it has got. */
-#define FR_APPLIED_FIELDS(U, I, B) U(applied) U(durable) U(room)
+ * takes beyond what it has got. hash: over all that was applied (stored/chain.h); 0: unknown. points: the same as of
+ * entries at fixed distances (HASH_EVERY), 8 bytes each, big endian; those new since the last APPLIED of this link, the last
+ * one that of the newest such entry that was applied. */
+#define FR_APPLIED_FIELDS(U, I, B) U(applied) U(durable) U(room) U(hash) B(points)
+#define HASH_EVERY 64
 
 /* kind: enum entry_kind of raftd/raft.h (0 no-op, 1 command, 2 configuration). */
 #define FR_APPLY_FIELDS(U, I, B) U(index) U(term) U(kind) B(command)
@@ -119,6 +124,9 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 
 /* from: first revision wanted. Slices are asked for one after the other: the answer tells where to go on. */
 #define FR_HISTORY_FIELDS(U, I, B) U(token) I(from) U(want_prev) B(key) B(range_end)
+
+/* index: the newest entry at which the two were compared. */
+#define FR_DIFFERS_FIELDS(U, I, B) U(member) U(index)
 
 #define FR_REFUSED_FIELDS(U, I, B) U(req) U(err)
 #define FR_LEADER_FIELDS(U, I, B) U(term) U(leader) U(member_id) U(cluster_id) U(is_learner)
@@ -178,6 +186,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 #define FR_ASK_FIELDS(U, I, B) U(tag) B(command)
 #define FR_ASKED_FIELDS(U, I, B) U(tag) U(err) B(text) B(body)
 #define FR_FORWARD_REFUSED_FIELDS(U, I, B) U(tag) U(err)
+/* Two entries, the last one applied and the newest at a fixed distance, each with the hash then; hash 0: unknown. */
+#define FR_HASH_FIELDS(U, I, B) U(index) U(hash) U(point) U(point_hash)
 /* at_us: the sender's clock, echoed. */
 #define FR_PING_FIELDS(U, I, B) U(at_us)
 #define FR_PONG_FIELDS(U, I, B) U(at_us)

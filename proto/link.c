@@ -51,7 +51,8 @@ struct link {
     enum link_state state;
     struct fr_hello hello; /* what we say */
     struct fr_hello peer;  /* what the peer said; valid when UP */
-    struct loop_timer *hello_timer;
+    struct loop_timer *hello_timer; /* no HELLO in time; or the end of a refused one */
+    bool is_refused; /* the HELLO did not fit: nothing more is heard until the pipe is closed */
     bool is_paused;
 
     /* Out. */
@@ -268,6 +269,7 @@ static void link_lost(struct link *l)
 
     l->state = LINK_DOWN;
     l->hello_due = false;
+    l->is_refused = false;
     l->is_full = false;
     l->peer = (struct fr_hello){0};
     pending_reset(l);
@@ -279,23 +281,42 @@ static void link_lost(struct link *l)
     }
 }
 
+static void PRINTF_LIKE(3, 0) link_complain(struct link *l, uint64_t *counter, const char *fmt, va_list ap)
+{
+    uint64_t swallowed = 0;
+    char reason[REASON_BYTES];
+
+    (*counter)++;
+    if (!log_allow(&l->refused_limit, loop_now_ms(l->loop), &swallowed))
+        return;
+    vsnprintf(reason, sizeof(reason), fmt, ap);
+    log_warnx("link: %s: %s, closed (%" PRIu64 " more not logged)", l->name, reason, swallowed);
+}
+
 /* The peer is at fault: says so, counts it, closes the pipe. nng will let it, or another one, come again. */
 static void PRINTF_LIKE(3, 4) link_close(struct link *l, uint64_t *counter, const char *fmt, ...)
 {
-    uint64_t swallowed = 0;
+    va_list ap;
 
-    (*counter)++;
-    if (log_allow(&l->refused_limit, loop_now_ms(l->loop), &swallowed)) {
-        char reason[REASON_BYTES];
-        va_list ap;
-
-        va_start(ap, fmt);
-        vsnprintf(reason, sizeof(reason), fmt, ap);
-        va_end(ap);
-        log_warnx("link: %s: %s, closed (%" PRIu64 " more not logged)", l->name, reason, swallowed);
-    }
+    va_start(ap, fmt);
+    link_complain(l, counter, fmt, ap);
+    va_end(ap);
     wire_detach(l->wire);
     link_lost(l);
+}
+
+/* The same for a HELLO that does not fit, but the pipe is closed only after a pause: the peer dials again at once, and will say
+ * the same. Besides, nng 1.5.2 may wait for ever for a pipe that is closed while both ends are still saying HELLO. */
+static void PRINTF_LIKE(2, 3) link_refuse(struct link *l, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    link_complain(l, &l->stats.refused_hellos, fmt, ap);
+    va_end(ap);
+    l->is_refused = true;
+    l->hello_due = false;
+    loop_timer_set(l->hello_timer, loop_now_ms(l->loop) + LINK_RETRY_MS_MAX);
 }
 
 static void hello_late_cb(void *arg, uint64_t now_ms)
@@ -303,8 +324,12 @@ static void hello_late_cb(void *arg, uint64_t now_ms)
     struct link *l = arg;
 
     UNUSED(now_ms);
-    if (l->state == LINK_HELLO)
+    if (l->is_refused) {
+        wire_detach(l->wire);
+        link_lost(l);
+    } else if (l->state == LINK_HELLO) {
         link_close(l, &l->stats.refused_hellos, "peer said no HELLO within %d ms", LINK_HELLO_MS_MAX);
+    }
 }
 
 /* Why the HELLO does not fit, into reason; false if it does. */
@@ -329,7 +354,7 @@ static void hello_take(struct link *l, const struct frame *frame)
     int err;
 
     if (hello_is_refused(l, &frame->hello, reason, sizeof(reason))) {
-        link_close(l, &l->stats.refused_hellos, "HELLO refused: %s", reason);
+        link_refuse(l, "HELLO refused: %s", reason);
         return;
     }
     loop_timer_stop(l->hello_timer);
@@ -340,7 +365,7 @@ static void hello_take(struct link *l, const struct frame *frame)
     err = l->ops->up(l, &l->peer, l->arg);
     if (err != 0) {
         l->state = LINK_HELLO; /* for the owner it never was up */
-        link_close(l, &l->stats.refused_hellos, "HELLO refused by us: %s", err_text(err));
+        link_refuse(l, "HELLO refused by us: %s", err_text(err));
         return;
     }
     log_info("link: %s: up, instance %016" PRIx64, l->name, frame->hello.instance);
@@ -383,7 +408,7 @@ static void message_take(struct link *l)
     struct frame frame;
 
     /* An owner that pauses at the last frame of a message still gets its batch_end. */
-    while (l->state != LINK_DOWN && (l->rest.len == 0 || !link_is_held(l))) {
+    while (l->state != LINK_DOWN && !l->is_refused && (l->rest.len == 0 || !link_is_held(l))) {
         int got = frame_decode(&l->rest, &frame);
 
         if (got == 0) {
@@ -401,7 +426,7 @@ static void message_take(struct link *l)
             frame_trace(l, "->", &frame);
         frame_take(l, &frame);
     }
-    if (l->state == LINK_DOWN)
+    if (l->state == LINK_DOWN || l->is_refused)
         l->has_message = false;
     if (!l->has_message)
         wire_release(l->wire, &l->message);
@@ -414,7 +439,7 @@ static void message_begin(struct link *l, const struct wire_event *event)
     l->has_message = true;
     l->stats.messages_in++;
     l->stats.bytes_in += event->bytes.len;
-    if (event->bytes.len == 0)
+    if (event->bytes.len == 0 && !l->is_refused)
         link_close(l, &l->stats.malformed, "an empty message");
     message_take(l);
 }

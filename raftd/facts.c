@@ -151,11 +151,19 @@ static void process_facts(struct buf *b)
     gauge(b, "trine_raftd_open_fds", "Open files of raftd.", u.open_fds);
 }
 
+static void compare_facts(const struct raftd *d, struct buf *b)
+{
+    metrics_help(b, "trine_raftd_states_compared_total", METRICS_COUNTER, "Comparisons of members' states with ours, by the leader.");
+    metrics_u64(b, "trine_raftd_states_compared_total", "found=\"same\"", d->compare.same);
+    metrics_u64(b, "trine_raftd_states_compared_total", "found=\"different\"", d->compare.different);
+}
+
 void facts_render(const struct raftd *d, struct buf *out)
 {
     raft_facts(d, out);
     wal_facts(d, out);
     snap_facts(d, out);
+    compare_facts(d, out);
     peers_render(d->peers, out);
     link_facts(d, out);
     process_facts(out);

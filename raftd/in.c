@@ -62,7 +62,7 @@ static int in_frame(struct link *l, const struct frame *f, void *arg)
     case FR_STATUS:
         return in_status(d, l, &f->status);
     case FR_APPLIED:
-        return snap_applied(d, &f->applied);
+        return compared_applied(d, &f->applied);
     case FR_RESULT:
         return forward_result(d, &f->result);
     case FR_MEMBER_CHANGE:
@@ -96,8 +96,10 @@ static void in_down(struct link *l, void *arg)
     struct raftd *d = arg;
 
     log_info("raftd: %s is gone", link_name(l));
-    if (link_slot(l) == LINK_SLOT_STORED)
+    if (link_slot(l) == LINK_SLOT_STORED) {
+        compare_forget(&d->compare);
         snap_stored_down(d);
+    }
 }
 
 const struct link_ops in_ops = {.up = in_up, .down = in_down, .frame = in_frame};

@@ -31,6 +31,8 @@ static void out_send(void *arg, const struct raft_msg *m)
     if (!out)
         return;
     peer_msg_encode(out, m);
+    if (m->type == RAFT_MSG_BEAT_SAID)
+        compared_say(d, out);
     peers_end(d->peers);
 }
 

@@ -28,6 +28,8 @@ static int peering_frame(uint64_t member, const struct frame *f, void *arg)
     case FR_RAFT:
     case FR_ENTRY:
         return raft_frame(d, member, f);
+    case FR_HASH:
+        return compared_frame(d, member, &f->hash);
     case FR_CHANGE_FORWARD:
     case FR_CHANGE_SAID:
     case FR_REMOVED:

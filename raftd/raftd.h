@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "proto/link.h"
 #include "proto/names.h"
+#include "raftd/compare.h"
 #include "raftd/forward.h"
 #include "raftd/members.h"
 #include "raftd/peer.h"
@@ -65,6 +66,8 @@ struct raftd {
     struct peer_msg peer_msg; /* that is being received */
     struct forward forward;
     struct slow slow;
+    struct compare compare;
+    uint64_t hash_said_ms; /* to the leader, last */
     struct snap *snap; /* snapshots and repair: snap.h */
     struct {
         char *dir; /* of the log; NULL: nothing is kept */
@@ -127,6 +130,11 @@ void self_members(struct raftd *d);
 
 /* slow.c: a leader whose disk is slow hands its leadership over */
 void slow_check(struct raftd *d, uint64_t now_ms);
+
+/* compared.c: the hash of the state against the leader's */
+int compared_applied(struct raftd *d, const struct fr_applied *f); /* APPLIED */
+void compared_say(struct raftd *d, struct buf *out);               /* appends a HASH, if it is time for one */
+int compared_frame(struct raftd *d, uint64_t member, const struct fr_hash *f);
 
 /* peering.c: raftd's end of peer.c */
 void peering_start(struct raftd *d);

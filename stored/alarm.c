@@ -1,5 +1,6 @@
 /* alarm - what is wrong with a member, as all members know it: a short list, replicated and kept in the store.
- * From apply.c (raise, clear), read.c (list) and the tick of upkeep.c (is there room?). Rules: spec/semantics.md §15.
+ * From apply.c (raise, clear), read.c (list) the tick of upkeep.c (is there room?), and in.c (raftd found that a member
+ * has another state). Rules: spec/semantics.md §15.
  * NOSPACE is raised by a proposal, not on the spot, so that every member refuses from the same entry on. One that was raised
  * for the quota stays until somebody disarms it, as etcd's does. One that was raised for the disk is no decision of anybody's:
  * the member that raised it takes it back when the disk has room again. */
@@ -32,6 +33,8 @@ struct alarms {
     size_t count;
     size_t by_kind[3];     /* how many of each kind */
     uint64_t proposed_ms;  /* when NOSPACE was proposed last; 0: not, or it came back */
+    struct alarm corrupt;  /* CORRUPT as it was proposed last, and when */
+    uint64_t corrupt_ms;
 };
 
 struct alarm_key { /* key of META_ALARM, big endian; the value is empty, or BY_DISK */
@@ -168,6 +171,7 @@ static void alarm_raise(struct stored *s, struct alarm a)
         return;
     alarm_insert(s->alarms, pos, a);
     mvcc_meta_put(s->mvcc, META_ALARM, slice_of(&k, sizeof k), a.by_disk ? BY_DISK : SLICE_EMPTY);
+    mvcc_chain_add(s->mvcc, META_ALARM, a.member, (uint64_t)a.kind);
     log_warnx("alarm: %s raised for member %llx", alarm_name(a.kind), (unsigned long long)a.member);
 }
 
@@ -185,6 +189,7 @@ static bool alarm_clear(struct stored *s, struct alarm a)
     as->count--;
     as->by_kind[a.kind]--;
     mvcc_meta_delete(s->mvcc, META_ALARM, slice_of(&k, sizeof k));
+    mvcc_chain_add(s->mvcc, META_ALARM, a.member, ALARM_NONE);
     log_info("alarm: %s cleared for member %llx", alarm_name(a.kind), (unsigned long long)a.member);
     return true;
 }
@@ -211,6 +216,8 @@ int alarm_apply(struct stored *s, struct slice body, struct buf *out)
     }
     if (a.kind == ALARM_NOSPACE && a.member == s->member_id)
         s->alarms->proposed_ms = 0;
+    if (a.kind == ALARM_CORRUPT)
+        s->alarms->corrupt_ms = 0;
     return 0;
 }
 
@@ -246,19 +253,39 @@ static bool over_quota(struct stored *s)
     return quota && stats.disk_bytes > quota;
 }
 
-/* An AlarmRequest about NOSPACE on this member. */
-static void propose(struct stored *s, enum alarm_action action, bool by_disk, uint64_t now_ms)
+static void propose_alarm(struct stored *s, enum alarm_action action, struct alarm a)
 {
     struct buf body = BUF_INIT;
 
-    s->alarms->proposed_ms = MAX(now_ms, 1);
     pb_add_uint(&body, 1, action);
-    pb_add_uint(&body, 2, s->member_id);
-    pb_add_uint(&body, 3, ALARM_NOSPACE);
-    if (by_disk)
+    pb_add_uint(&body, 2, a.member);
+    pb_add_uint(&body, 3, a.kind);
+    if (a.by_disk)
         pb_add_uint(&body, ALARM_FIELD_BY_DISK, 1);
     out_propose(s, COMMAND_ALARM, buf_slice(&body));
     buf_fini(&body);
+}
+
+/* NOSPACE on this member. */
+static void propose(struct stored *s, enum alarm_action action, bool by_disk, uint64_t now_ms)
+{
+    s->alarms->proposed_ms = MAX(now_ms, 1);
+    propose_alarm(s, action, (struct alarm){s->member_id, ALARM_NOSPACE, by_disk});
+}
+
+void alarm_differs(struct stored *s, uint64_t member, uint64_t now_ms)
+{
+    struct alarms *as = s->alarms;
+    struct alarm a = {.member = member, .kind = ALARM_CORRUPT};
+    bool found, asked = as->corrupt_ms && now_ms - as->corrupt_ms < ALARM_ATTEMPT_MS;
+
+    alarm_find(as, &a, &found);
+    if (found || !stored_is_leader(s) || (asked && alarm_cmp(&a, &as->corrupt) == 0))
+        return;
+    as->corrupt = a;
+    as->corrupt_ms = MAX(now_ms, 1);
+    log_error("alarm: member %llx has another state than this one: proposing CORRUPT", (unsigned long long)member);
+    propose_alarm(s, ALARM_ACTIVATE, a);
 }
 
 void alarm_check_space(struct stored *s, uint64_t now_ms)

@@ -163,6 +163,7 @@ int apply_entry(struct stored *s, const struct fr_apply *fr)
     s->batch_bytes += fr->command.len;
     if (fr->kind == APPLY_COMMAND)
         apply_command(s, fr);
+    mvcc_chain_link(s->mvcc, fr->index);
     s->applied = fr->index;
     return 0;
 }

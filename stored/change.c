@@ -76,6 +76,7 @@ static void change_make(struct mvcc *m, struct entry *e, const struct api_key_va
         deltas_add(&m->deltas, c.main, kv->key, tombstone ? -1 : 1);
     }
     uint8_t key[REV_KEY_MAX];
+    chain_add(&m->chain, record);
     db_batch_put(m->batch, slice_of(key, rev_key_encode(key, c.main, (int32_t)c.sub, tombstone)), record);
     pending_add(&m->pending, c.main, c.sub, record);
     if (!tombstone) {

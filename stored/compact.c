@@ -34,6 +34,7 @@ int mvcc_compact(struct mvcc *m, int64_t rev, struct buf *out)
     uint8_t value[8];
     rev_store64(value, (uint64_t)rev);
     own_put(m, 'c', slice_of(value, sizeof(value)));
+    chain_add_numbers(&m->chain, 'c', (uint64_t)rev, 0);
     pthread_rwlock_wrlock(&m->lock);
     atomic_store(&m->compact_rev, rev);
     pthread_rwlock_unlock(&m->lock);

@@ -31,6 +31,7 @@ static int raft_up(struct link *link, const struct fr_hello *hello, void *arg)
     s->raft_known = true;
     log_info("link: raftd is up, applied %llu, durable %llu", (unsigned long long)mvcc_applied(s->mvcc),
              (unsigned long long)mvcc_durable(s->mvcc));
+    s->points_told = 0;
     out_applied(s);
     notify_ready();
     return 0;
@@ -115,6 +116,12 @@ static int in_raft_status(struct stored *s, const struct fr_status *fr)
     return 0;
 }
 
+static int in_differs(struct stored *s, const struct fr_differs *fr)
+{
+    alarm_differs(s, fr->member, loop_now_ms(s->loop));
+    return 0;
+}
+
 /* What we propose ourselves is proposed again by its own timer. */
 static int in_refused(const struct fr_refused *fr)
 {
@@ -136,6 +143,8 @@ static int raft_frame(struct link *link, const struct frame *frame, void *arg)
         return in_lead(s, &frame->lead);
     case FR_STATUS:
         return in_raft_status(s, &frame->status);
+    case FR_DIFFERS:
+        return in_differs(s, &frame->differs);
     case FR_REFUSED:
         return in_refused(&frame->refused);
     default:

@@ -56,6 +56,8 @@ int lease_cmd_grant(struct stored *s, struct slice body, uint64_t index, struct 
     key = lease_key(id);
     record = (struct lease_record){htobe64((uint64_t)granted), htobe64(index)};
     mvcc_meta_put(s->mvcc, META_LEASE, slice_of(&key, sizeof key), slice_of(&record, sizeof record));
+    /* Not what was granted: that depends on the member's own election timeout. */
+    mvcc_chain_add(s->mvcc, META_LEASE, (uint64_t)id, (uint64_t)ttl);
     s->stats.leases_granted++;
     histogram_observe(&s->stats.lease_ttl, (uint64_t)granted);
 
@@ -88,6 +90,7 @@ static void revoke(struct stored *s, int64_t id)
     }
     free(keys);
     must(lease_drop(s->leases, id) == 0);
+    mvcc_chain_add(s->mvcc, META_LEASE, (uint64_t)id, 0);
     mvcc_meta_delete(s->mvcc, META_LEASE, slice_of(&key, sizeof key));
 }
 

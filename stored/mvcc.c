@@ -94,6 +94,13 @@ int numbers_load(struct mvcc *m, struct buf *why)
     } else if (err != E_NOT_FOUND) {
         return err;
     }
+    err = number_load(m, 'h', value, 8, why);
+    if (err != 0 && err != E_NOT_FOUND) {
+        return err;
+    }
+    uint64_t applied = atomic_load(&m->applied);
+    m->chain_written = err == 0 ? rev_load64(value) : applied == 0 ? CHAIN_FIRST : 0;
+    chain_start(&m->chain, applied, m->chain_written);
     atomic_store(&m->flushed_rev, atomic_load(&m->rev));
     return 0;
 }
@@ -310,12 +317,23 @@ static void applied_add(struct mvcc *m, uint64_t index, int64_t rev)
     db_batch_put(m->batch, slice_of(key, sizeof(key)), slice_of(value, sizeof(value)));
 }
 
+static void chain_write(struct mvcc *m)
+{
+    if (m->chain.hash == m->chain_written) {
+        return;
+    }
+    uint8_t value[8];
+    rev_store64(value, m->chain.hash);
+    own_put(m, 'h', slice_of(value, sizeof(value)));
+}
+
 void mvcc_batch_end(struct mvcc *m, uint64_t index)
 {
     must(m->in_batch);
     uint64_t before = atomic_load(&m->applied);
     int64_t rev = atomic_load(&m->rev);
     must(index >= before);
+    chain_write(m);
 
     pthread_mutex_lock(&m->write);
     compact_batch_ends(m, index);
@@ -327,6 +345,7 @@ void mvcc_batch_end(struct mvcc *m, uint64_t index)
     db_write(m->db, m->batch, false);
     atomic_store(&m->flushed_rev, rev);
     atomic_store(&m->applied, index);
+    m->chain_written = m->chain.hash;
     pthread_mutex_unlock(&m->write);
 
     pthread_rwlock_wrlock(&m->lock);
@@ -334,6 +353,25 @@ void mvcc_batch_end(struct mvcc *m, uint64_t index)
     pthread_rwlock_unlock(&m->lock);
     buf_reset(&m->meta_keys);
     m->in_batch = false;
+}
+
+void mvcc_chain_add(struct mvcc *m, char kind, uint64_t one, uint64_t two)
+{
+    chain_add_numbers(&m->chain, kind, one, two);
+}
+
+void mvcc_chain_link(struct mvcc *m, uint64_t index)
+{
+    must(m->in_batch);
+    chain_link(&m->chain, index);
+}
+
+uint64_t mvcc_chain(const struct mvcc *m, uint64_t above, struct buf *points)
+{
+    if (!m->in_batch) { /* else the newest points are ahead of what is written */
+        chain_points(&m->chain, above, points);
+    }
+    return m->chain_written;
 }
 
 /* --- other modules' keys ------------------------------------------------------------------------ */

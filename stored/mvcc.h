@@ -73,6 +73,12 @@ void mvcc_meta_delete(struct mvcc *m, char prefix, struct slice key);
 /* All written pairs of a prefix in key order (not the open batch's). cb returns 0 to go on; else its value is returned. */
 int mvcc_meta_each(struct mvcc *m, char prefix, int (*cb)(void *arg, struct slice key, struct slice value), void *arg);
 
+/* What else an entry changes, for the hash that members compare (chain.h); records and compactions are added by themselves. */
+void mvcc_chain_add(struct mvcc *m, char kind, uint64_t one, uint64_t two);
+void mvcc_chain_link(struct mvcc *m, uint64_t index); /* the entry at index was applied; before its batch ends */
+/* The hash at mvcc_applied; 0: unknown. To points are appended those of fixed entries above `above` (8 bytes each). */
+uint64_t mvcc_chain(const struct mvcc *m, uint64_t above, struct buf *points);
+
 /* Each appends the API's response message (protobuf, header included) to out and returns 0, or an error and leaves out
  * and the store unchanged. Requests were checked with api_check_*. */
 int mvcc_put(struct mvcc *m, const struct api_put *rq, struct buf *out);

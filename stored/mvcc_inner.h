@@ -4,6 +4,7 @@
  * Keys in LevelDB besides the records ('R', rev.h):
  *   'm' 'v'                            -> format version(4)
  *   'm' 'a'                            -> applied index(8) revision(8)
+ *   'm' 'h'                            -> hash(8) of all that was applied (chain.h), absent: unknown
  *   'm' 'c'                            -> compacted revision(8), absent: never
  *   'm' 'p'                            -> physical compaction up to it has begun(8), absent: none
  *   'm' 's'                            -> records below it are gone(8), absent: none
@@ -18,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "stored/cache.h"
+#include "stored/chain.h"
 #include "stored/db.h"
 #include "stored/index.h"
 #include "stored/mvcc.h"
@@ -90,6 +92,8 @@ struct mvcc {
     /* [apply] only */
     bool in_batch;
     struct db_batch *batch;
+    struct chain chain;
+    uint64_t chain_written; /* its hash at `applied` */
     uint32_t cmd_sub;           /* changes made by the running command */
     struct buf record, prev;    /* scratch */
     struct buf meta_keys;       /* length(4) key of each meta change of the open batch */

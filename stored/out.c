@@ -28,10 +28,16 @@ void out_hello(struct stored *s)
 /* Apply works off a message before it takes the next one, so the room is always the whole of it. */
 void out_applied(struct stored *s)
 {
+    struct buf *points = &s->points;
+    uint64_t hash;
+
     if (!s->raft_up)
         return;
+    buf_reset(points);
+    hash = mvcc_chain(s->mvcc, s->points_told, points);
+    s->points_told = mvcc_applied(s->mvcc);
     link_send(s->raft, FRAME(applied, APPLIED, .applied = mvcc_applied(s->mvcc), .durable = mvcc_durable(s->mvcc),
-                             .room = APPLY_INFLIGHT_BYTES_MAX));
+                             .room = APPLY_INFLIGHT_BYTES_MAX, .hash = hash, .points = buf_slice(points)));
 }
 
 void out_propose(struct stored *s, enum command_kind kind, struct slice body)

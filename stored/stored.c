@@ -333,4 +333,5 @@ void stored_fini(struct stored *s)
     store_end(s);
     space_fini(s);
     buf_fini(&s->response);
+    buf_fini(&s->points);
 }

@@ -131,6 +131,8 @@ struct stored {
     size_t batch_bytes;
     uint64_t batch_us; /* when it began */
     struct buf response; /* of the command being applied */
+    struct buf points;   /* for an APPLIED */
+    uint64_t points_told; /* raftd has those up to this entry */
 
     struct results *results;
     struct alarms *alarms;
@@ -264,6 +266,7 @@ void alarm_each(const struct stored *s, void (*cb)(void *arg, uint64_t member, e
 const char *alarm_name(enum alarm_kind kind); /* "NOSPACE" */
 /* Proposes NOSPACE if the store is too large or the disk too full; or its end, if it was for the disk and there is room. */
 void alarm_check_space(struct stored *s, uint64_t now_ms);
+void alarm_differs(struct stored *s, uint64_t member, uint64_t now_ms); /* proposes CORRUPT, if we lead */
 uint64_t alarm_quota(const struct stored *s); /* bytes; 0: none */
 
 /* --- space.c: the disk under the store ------------------------------------------------------------------------------------- */

@@ -45,7 +45,7 @@ suite() {
     passed=$((passed + p)); failed=$((failed + f))
 }
 
-for t in "$b"/tests/{common,proto,raftd,stored,gatewayd}/test_*; do
+for t in "$b"/tests/{common,proto,raftd,stored,gatewayd,selftest}/test_*; do
     [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && unit "$t"
 done
 suite "sim (200 seeds)" "$b/bin/sim" --seeds="${SIM_SEEDS:-200}"
@@ -59,6 +59,8 @@ for t in "$b"/tests/node/test_*; do
     [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && suite "node/$(basename "$t")" env TRINE_BUILD="$b" "$t"
 done
 suite "node/kill_loop.sh (short)" env CYCLES="${CHECK_KILL_CYCLES:-30}" tests/node/kill_loop.sh "$b"
+suite "node/kill_loop.sh (short, three nodes)" env NODES=3 CYCLES="${CHECK_KILL_CYCLES:-30}" \
+    DAEMONS="raftd stored leader gatewayd node" tests/node/kill_loop.sh "$b"
 
 [ ${#broken[@]} = 0 ] || printf 'failed: %s\n' "${broken[@]}"
 echo "$passed passed, $failed failed"

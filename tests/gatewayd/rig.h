@@ -182,7 +182,9 @@ static int rig_on_frame(nghttp2_session *s, const nghttp2_frame *f, void *arg)
     if (f->hd.type == NGHTTP2_GOAWAY) {
         r->goaway = f->goaway.error_code;
         size_t n = MIN(f->goaway.opaque_data_len, sizeof(r->goaway_text) - 1);
-        memcpy(r->goaway_text, f->goaway.opaque_data, n);
+        if (n > 0) { /* else there may be no bytes to point at; so below */
+            memcpy(r->goaway_text, f->goaway.opaque_data, n);
+        }
         r->goaway_text[n] = '\0';
     }
     return 0;
@@ -209,7 +211,9 @@ static ssize_t rig_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t len
     if (n == 0 && !c->end) {
         return NGHTTP2_ERR_DEFERRED;
     }
-    memcpy(buf, c->out.data + c->out_off, n);
+    if (n > 0) {
+        memcpy(buf, c->out.data + c->out_off, n);
+    }
     c->out_off += n;
     if (c->end && c->out_off == c->out.len) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;

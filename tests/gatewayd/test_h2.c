@@ -226,9 +226,9 @@ Test(h2, a_deadline_ends_the_call_and_a_late_answer_does_nothing)
     c->end = true;
     rig_pump(r);
     struct call *call = seen.call;
-    gatewayd_fire_timers(&r->g, loop_now_ms(r->loop) + 49);
+    gatewayd_fire_timers(&r->g, call->deadline_ms - 1);
     cr_expect_eq(seen.closeds, 0);
-    gatewayd_fire_timers(&r->g, loop_now_ms(r->loop) + 51);
+    gatewayd_fire_timers(&r->g, call->deadline_ms);
     cr_expect_eq(seen.closeds, 1);
     call_reply(call, SLICE_LIT("late"));
     rig_pump(r);
@@ -384,5 +384,57 @@ Test(h2, a_silent_client_is_pinged_and_then_closed)
     cr_expect(h2_has_output(r->h));
     cr_expect_eq(h2_tick(r->h, start + r->conf.grpc_keepalive_timeout_ms - 1), OK);
     cr_expect_neq(h2_tick(r->h, start + r->conf.grpc_keepalive_timeout_ms), OK);
+    rig_free(r);
+}
+
+Test(h2, an_answer_that_nobody_takes_is_given_up)
+{
+    struct rig *r = rig_new();
+    char *large = xcalloc(1, 300001);
+    rig_pump(r);
+    seen.answer = slice_of(large, 300000);
+    r->stop_reading = true;
+    struct rig_call *c = rig_unary(r, "/t.T/Echo", "as much as you have");
+    size_t waits = r->g.outbound_bytes;
+    cr_expect_gt(waits, 200000, "the rest waits for the client's window");
+
+    uint64_t now = loop_now_ms(r->loop);
+    h2_tick(r->h, now + ANSWER_STALL_MS_MAX - 1);
+    cr_expect_eq(r->g.outbound_bytes, waits);
+    h2_tick(r->h, now + ANSWER_STALL_MS_MAX);
+    rig_pump(r);
+    cr_expect_eq(r->g.outbound_bytes, 0);
+    cr_expect_eq(seen.closeds, 1, "the handler lets go of what it holds for it");
+
+    r->stop_reading = false;
+    rig_pump(r);
+    cr_expect(c->closed);
+    cr_expect_eq(c->reset, NGHTTP2_ENHANCE_YOUR_CALM);
+    seen.answer = SLICE_LIT("small");
+    cr_expect_eq(rig_unary(r, "/t.T/Echo", "again")->grpc_status, 0, "the connection goes on");
+    free(large);
+    rig_free(r);
+}
+
+Test(h2, a_connection_with_too_much_unread_is_refused_more_until_it_reads)
+{
+    struct rig *r = rig_new();
+    char *large = xcalloc(1, 2 * MIB);
+    rig_pump(r);
+    seen.answer = slice_of(large, 2 * MIB);
+    r->stop_reading = true;
+    for (size_t i = 0; i <= H2_CONNECTION_ANSWERS_MAX / (2 * MIB) + 1; i++) {
+        rig_unary(r, "/t.T/Echo", "more");
+    }
+    size_t messages = seen.messages;
+    cr_expect_leq(r->g.outbound_bytes, H2_CONNECTION_ANSWERS_MAX + 2 * MIB);
+    struct rig_call *c = rig_unary(r, "/t.T/Echo", "and more");
+    cr_expect_eq(seen.messages, messages, "no handler is asked");
+    r->stop_reading = false;
+    rig_pump(r);
+    cr_expect_eq(c->grpc_status, 2);
+    cr_expect_str_eq(c->message, "etcdserver: too many requests");
+    cr_expect_eq(rig_unary(r, "/t.T/Echo", "now?")->grpc_status, 0);
+    free(large);
     rig_free(r);
 }

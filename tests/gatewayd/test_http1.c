@@ -228,3 +228,52 @@ Test(http1, metrics_have_every_series_from_the_start)
     watch_stop(&w->g);
     web_free(w);
 }
+
+Test(http1, a_body_is_thrown_away_as_it_comes)
+{
+    struct web *w = web_new();
+    char *part = xcalloc(1, 100001);
+    memset(part, 'b', 100000);
+    ask(w, "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n");
+    for (int i = 0; i < 19; i++) { /* far more than may wait in a pipeline */
+        cr_expect_eq(strlen(ask(w, part)), 0);
+    }
+    part[99999] = '\0';
+    cr_expect_eq(strlen(ask(w, part)), 0);
+    const char *answer = ask(w, "bGET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+    cr_expect(begins(answer, "HTTP/1.1 405 "));
+    cr_expect_not_null(strstr(answer, "HTTP/1.1 200 OK"), "what follows the body is the next request");
+    free(part);
+    web_free(w);
+}
+
+Test(http1, who_does_not_read_answers_gets_no_more_of_them)
+{
+    struct web *w = web_new();
+    watch_start(&w->g);
+    size_t answers = 0, most = 0;
+    for (int i = 0; i < 200; i++) {
+        cr_expect_eq(http1_receive(w->h, SLICE_LIT("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")), OK);
+    }
+    do { /* all are answered in the end, but never wait all at once */
+        buf_reset(&w->out);
+        http1_write(w->h, &w->out, SIZE_MAX);
+        most = MAX(most, w->out.len);
+        buf_add_byte(&w->out, '\0');
+        for (const char *at = (const char *)w->out.data; (at = strstr(at, "HTTP/1.1 200 OK")) != NULL; at++) {
+            answers++;
+        }
+    } while (http1_has_output(w->h));
+    cr_expect_eq(answers, 200);
+    cr_expect_lt(most, 4 * HTTP1_OUT_BYTES_MAX);
+    watch_stop(&w->g);
+    web_free(w);
+}
+
+Test(http1, what_cannot_be_a_request_is_refused_before_its_end)
+{
+    struct http1_request r;
+    cr_expect_eq(http1_parse_head(SLICE_LIT("\x16\x03\x01\x02"), &r), E_MALFORMED);
+    cr_expect_eq(http1_parse_head(SLICE_LIT(" GET"), &r), E_MALFORMED);
+    cr_expect_eq(http1_parse_head(SLICE_LIT("G"), &r), 0);
+}

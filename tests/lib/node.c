@@ -108,6 +108,7 @@ void node_start(struct node *n, const char *const *options)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
         dup2(fd, 1);
         dup2(fd, 2);
+        setenv("LSAN_OPTIONS", "suppressions=tests/lsan.supp:print_suppressions=0", 0); /* for builds with sanitizers */
         execv(argv[0], (char **)(uintptr_t)argv);
         _exit(127);
     }

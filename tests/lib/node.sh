@@ -28,12 +28,13 @@ wait_for() {
     done
 }
 
-health() { curl -fsS -m 2 "http://127.0.0.1:$1/health"; }
+# Serves, be it with NOSPACE.
+health() { curl -fsS -m 2 "http://127.0.0.1:$1/health?exclude=NOSPACE"; }
 
-# start_node DIR PORT [options]: one Trine node under its runner. Sets node_pid; the daemons' pids are in DIR/*.pid.
+# start_node DIR PORT [options]: one Trine node under its runner (peer_port: its peer port). Sets node_pid; the daemons' pids are in DIR/*.pid.
 start_node() {
     local dir=$1 port=$2; shift 2
-    "$root/deploy/node.sh" --dir "$dir" --port "$port" --peer-port "$(free_port)" --bin "$build/bin" -- "$@" >>"$dir.log" 2>&1 &
+    "$root/deploy/node.sh" --dir "$dir" --port "$port" --peer-port "${peer_port:-$(free_port)}" --bin "$build/bin" -- "$@" >>"$dir.log" 2>&1 &
     node_pid=$!
     _pids+=($node_pid)
     wait_for 20 health "$port" || { echo "node on $port is not ready:"; tail -30 "$dir.log"; return 1; }
@@ -81,4 +82,62 @@ got:    $3"; fi
 summary() {
     echo "$passed passed, $failed failed"
     [ $failed = 0 ]
+}
+
+# --- three nodes of one cluster -------------------------------------------------------------------
+# trio_start [options]: DIR $tmp/trio, ports in trio_ports, a runner for each node in trio_runner. Waits until all are healthy.
+trio_init() {
+    trio_ports=() trio_peers=()
+    local _
+    for _ in 1 2 3; do trio_ports+=("$(free_port)"); trio_peers+=("$(free_port)"); done
+    declare -gA trio_runner
+    trio_options=("$@")
+    trio_scheme=${trio_scheme:-http}
+    mkdir -p "$tmp/trio"
+}
+trio_up() { # N
+    "$root/deploy/trio.sh" --dir "$tmp/trio" --ports "${trio_ports[*]}" --peer-ports "${trio_peers[*]}" --bin "$build/bin" --only "$1" \
+        --scheme "$trio_scheme" -- "${trio_options[@]}" >>"$tmp/trio.$1.log" 2>&1 &
+    trio_runner[$1]=$!
+    _pids+=($!)
+}
+trio_start() {
+    trio_init "$@"
+    local n
+    for n in 1 2 3; do trio_up $n; done
+    for n in 1 2 3; do wait_for 20 health "${trio_ports[n - 1]}" || { tail -20 "$tmp/trio.$n.log"; return 1; }; done
+}
+trio_down() { stop_pid "${trio_runner[$1]}"; } # N: in order
+trio_kill() {                                   # N: as if its machine had failed
+    local d=$tmp/trio/$1 pids
+    pids="$(cat "$d/node.pid" "$d/raftd.pid" "$d/stored.pid" "$d/gatewayd.pid" 2>/dev/null)"
+    # shellcheck disable=SC2086
+    kill -9 $pids 2>/dev/null
+    wait "${trio_runner[$1]}" 2>/dev/null
+    # What is killed takes a moment to let go of its ports.
+    local p
+    for p in "$(trio_port "$1")" "${trio_peers[$1 - 1]}"; do
+        for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || break; sleep 0.02; done
+    done
+    return 0
+}
+trio_port() { echo "${trio_ports[$1 - 1]}"; }
+trio_ctl() { ETCDCTL_API=3 etcdctl --endpoints "127.0.0.1:$(trio_port "$1")" --command-timeout=10s "${@:2}"; } # N command
+trio_all() { (IFS=,; echo "${trio_ports[*]}"); }
+trio_leader() { # its number, or nothing
+    local n
+    for n in 1 2 3; do
+        trio_ctl $n endpoint status 2>/dev/null | awk -F', ' '$5 == "true" { yes = 1 } END { exit !yes }' && { echo $n; return; }
+    done
+}
+trio_follower() { local l n; l=$(trio_leader); for n in 1 2 3; do [ "$n" = "$l" ] || { echo $n; return; }; done; }
+trio_same() { # all three stand at the same revision with the same hash
+    local n rev hash first=
+    for n in 1 2 3; do
+        rev=$(trio_ctl $n endpoint status -w json 2>/dev/null | grep -o '"revision":[0-9]*' | head -1)
+        hash=$(trio_ctl $n endpoint hashkv 2>/dev/null | awk -F', ' '{ print $2 }')
+        [ -n "$rev" ] && [ -n "$hash" ] || return 1
+        [ -n "$first" ] || first="$rev $hash"
+        [ "$first" = "$rev $hash" ] || return 1
+    done
 }

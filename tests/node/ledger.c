@@ -11,6 +11,7 @@
  * A put whose connection was lost or that was answered with an error is ambiguous: it may or may not be there, at most once.
  * --port may be a list, 1,2,3: the nodes of a cluster. Writers are spread over them, and go on at the next one when theirs is lost.
  * SIGUSR1 prints how long the longest time without an acknowledgement was since the last SIGUSR1.
+ * --shared: others write to the store too, so revisions between two events need not be ours.
  * --strict: errors other than a lost connection are failures too (the node lost no gateway for good). */
 #include <getopt.h>
 #include <poll.h>
@@ -48,7 +49,7 @@ static struct {
     int ports[8], port_count, writer_count;
     uint64_t acked_us, gap_us; /* last acknowledgement, longest time between two */
     uint64_t rate;
-    bool strict;
+    bool strict, shared;
     struct writer writers[WRITERS_MAX];
     struct gclient *watch_client;
     int watch_port;
@@ -179,7 +180,7 @@ static void event_seen(struct slice bytes)
         problem("an event with a foreign value", (uint64_t)m.mod_revision, 0);
         return;
     }
-    if (m.mod_revision != book.watch_rev + 1)
+    if (m.mod_revision <= book.watch_rev || (!book.shared && m.mod_revision != book.watch_rev + 1))
         problem(m.mod_revision <= book.watch_rev ? "an event again or out of order" : "a missed event", (uint64_t)book.watch_rev,
                 (uint64_t)m.mod_revision);
     book.watch_rev = MAX(book.watch_rev, m.mod_revision);
@@ -334,7 +335,7 @@ static void settle(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"port", 1, 0, 'p'}, {"writers", 1, 0, 'w'}, {"rate", 1, 0, 'r'}, {"strict", 0, 0, 's'}, {0, 0, 0, 0}};
+    static const struct option options[] = {{"port", 1, 0, 'p'}, {"writers", 1, 0, 'w'}, {"rate", 1, 0, 'r'}, {"strict", 0, 0, 's'}, {"shared", 0, 0, 'o'}, {0, 0, 0, 0}};
     book.writer_count = 8, book.rate = 2000, book.watch_rev = 1;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -345,6 +346,7 @@ int main(int argc, char **argv)
         case 'w': book.writer_count = MIN(MAX(atoi(optarg), 1), WRITERS_MAX); break;
         case 'r': book.rate = MAX(strtoull(optarg, NULL, 10), 1u); break;
         case 's': book.strict = true; break;
+        case 'o': book.shared = true; break;
         default: return 2;
         }
     }

@@ -5,6 +5,7 @@
  *   trine-probe check --port P --book FILE [--prefix p/] [--value 100]
  *   trine-probe hash  --port P [--rev N]                 HashKV: "HASH REVISION"
  *   trine-probe flip  FILE OFFSET                        turns all bits of a byte around; a negative offset counts from the end
+ *   trine-probe used  FILE                               where the zeros at its end begin
  *   trine-probe reboot SYNCED                            makes stored believe that the machine was started again since
  *   trine-probe notify SOCKET FILE                       systemd's end of NOTIFY_SOCKET: one line per message, with ms since start
  *
@@ -272,6 +273,20 @@ static int flip_run(const char *path, const char *offset)
     return 0;
 }
 
+static int used_run(const char *path)
+{
+    struct buf bytes = BUF_INIT;
+
+    if (file_read_all(path, BOOK_BYTES_MAX, &bytes) != 0) {
+        perror(path);
+        return 1;
+    }
+    while (bytes.len > 0 && bytes.data[bytes.len - 1] == 0)
+        bytes.len--;
+    printf("%zu\n", bytes.len);
+    return 0;
+}
+
 static int reboot_run(const char *path)
 {
     struct buf text = BUF_INIT, out = BUF_INIT;
@@ -334,6 +349,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (strcmp(what, "flip") == 0 && argc == 4)
         return flip_run(argv[2], argv[3]);
+    if (strcmp(what, "used") == 0 && argc == 3)
+        return used_run(argv[2]);
     if (strcmp(what, "reboot") == 0 && argc == 3)
         return reboot_run(argv[2]);
     if (strcmp(what, "notify") == 0 && argc == 4)

@@ -90,7 +90,16 @@ static inline void begin(struct store *s)
 }
 static inline void end(struct store *s)
 {
-    mvcc_batch_end(s->m, ++s->index);
+    mvcc_chain_link(s->m, ++s->index);
+    mvcc_batch_end(s->m, s->index);
+}
+
+static inline uint64_t chain_of(const struct store *s)
+{
+    struct buf points = BUF_INIT;
+    uint64_t hash = mvcc_chain(s->m, 0, &points);
+    buf_fini(&points);
+    return hash;
 }
 
 static inline struct slice S(const char *text)
