@@ -90,6 +90,7 @@ struct sim_state {
 
 struct sim_log_entry { /* what is committed at an index */
     struct entry *entry;
+    uint64_t term; /* in which it was committed, or a later one: leaders of the terms after it have the entry */
     uint64_t hash; /* of the state after it */
     uint64_t mvcc; /* of stored's keyspace then, with bit 32 set; 0: nobody has told */
 };
@@ -326,7 +327,7 @@ void sim_check_applied(struct sim *s, struct sim_node *n, const struct entry *e)
 void sim_check_found(struct sim *s, struct sim_node *n, const struct wal_found *found, struct wal *w);
 void sim_check_live(struct sim *s);
 void sim_oracle_fini(struct sim_oracle *o);
-void sim_oracle_commit(struct sim *s, struct entry *e); /* borrows */
+void sim_oracle_commit(struct sim *s, struct entry *e, uint64_t term); /* borrows; term: of who shows it */
 uint64_t sim_oracle_value(const struct sim *s, uint64_t key, uint64_t index, uint64_t *mod);
 size_t sim_oracle_versions(const struct sim *s, uint64_t key, uint64_t index); /* of a key, up to index */
 void sim_oracle_state(const struct sim *s, uint64_t index, struct sim_state *st);

@@ -327,7 +327,7 @@ static void log_found(struct sim *s, struct sim_node *n)
             struct entry *e = entry_new(ENTRY_CONF, buf_slice(&bytes));
             e->index = id;
             e->term = 1;
-            sim_oracle_commit(s, e);
+            sim_oracle_commit(s, e, 1);
             wal_append(w, &e, 1);
             entry_unref(e);
             buf_fini(&bytes);
