@@ -2,10 +2,11 @@
  * nothing of each other:
  *
  *   lin_check_revisions   by witness: revisions order all changes, the events of the keys (lin_event) say what each
- * changed. Every answer must fit the events, and the order of revisions must fit real time, over all keys together.
- *   lin_check_registers   by search (Wing and Gong, with Lowe's memory of what was tried): each key is a register;
- * looks only at values and at when operations began and ended, so it would see wrong revisions and wrong events for
- * what they are.
+ *                         changed. Every answer must fit the events, and the order of revisions must fit real time,
+ *                         over all keys together.
+ *   lin_check_registers   by search (Wing and Gong, with Lowe's memory of what was tried): each key is a register.
+ *                         Looks only at values and at when operations began and ended, so that wrong revisions and
+ *                         wrong events do not mislead it.
  *
  * Values are numbers that are written once in a history; 0 means that the key is absent. Time is a counter that goes up
  * with every beginning and every end. An operation that failed, timed out or lost its connection never ended: it may

@@ -1,8 +1,12 @@
 /* watch_book - keeps what one watcher, which resumes after every interruption, was told, and checks etcd's guarantees
- * for watches as messages come: ordered       events by revision, never backwards, also across resumptions unique no
- * event twice atomic        all events of a revision in one message bookmarkable  after a message that says "progress
- * up to R" no event with a revision up to R comes, and resuming after R misses nothing reliable, resumable   at the
- * end: exactly the events of the history, none skipped (watch_book_settle) */
+ * for watches as messages come:
+ *
+ *   ordered        events by revision, never backwards, also across resumptions
+ *   unique         no event twice
+ *   atomic         all events of a revision in one message
+ *   bookmarkable   after a message that says "progress up to R" comes no event with a revision up to R, and resuming
+ *                  after R misses nothing
+ *   reliable, resumable   at the end: exactly the events of the history, none skipped (watch_book_settle) */
 #ifndef TESTS_LIB_WATCH_BOOK_H
 #define TESTS_LIB_WATCH_BOOK_H
 
