@@ -122,7 +122,8 @@ test_pairs() {
     fresh store
     "$bin/stored" --data-dir "$d" --run-dir "$d/sock" >/dev/null 2>&1 &
     _pids+=($!)
-    out=$(timeout 10 "$bin/raftd" --data-dir "$d" --run-dir "$d/sock" --initial-advertise-peer-urls "http://localhost:$golden_peer" 2>&1); code=$?
+    out=$(timeout 10 "$bin/raftd" --data-dir "$d" --run-dir "$d/sock" --initial-advertise-peer-urls "http://localhost:$golden_peer" \
+        --listen-peer-urls "http://127.0.0.1:$golden_peer" 2>&1); code=$?
     matches "pairs: a store without its log" "$out" "the store has applied entry [0-9]+, but the log ends at [0-9]+: raft/ and store/ of $d do not belong together"
     equal "pairs: is refused" 1 $code
     stop_pid "${_pids[-1]}"
@@ -296,7 +297,8 @@ test_twice() {
     for d in $pids; do check "signals: pid $d is gone" ends "$d"; done
     lacks "signals: no daemon was killed or failed" "$(cat "$dir.log")" "did not stop|was killed|ended with exit code"
     for d in raftd stored gatewayd; do
-        "$bin/$d" --data-dir "$dir" --run-dir "$dir/sock" --listen-client-urls "http://127.0.0.1:$port" --advertise-client-urls "http://127.0.0.1:$port" >"$tmp/$d.out" 2>&1 &
+        "$bin/$d" --data-dir "$dir" --run-dir "$dir/sock" --listen-client-urls "http://127.0.0.1:$port" --advertise-client-urls "http://127.0.0.1:$port" \
+            --listen-peer-urls "http://127.0.0.1:$(free_port)" >"$tmp/$d.out" 2>&1 &
         started=$!
         _pids+=($started)
         wait_for 5 grep -qE "ready|store open|started" "$tmp/$d.out"
