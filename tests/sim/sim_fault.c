@@ -251,7 +251,7 @@ static void fault_members(struct sim *s)
         return;
     }
     const struct raft_member *m = raft_config_find(&leader->raft->config, n->id);
-    if (!m && members_was_removed(&leader->members, n->id)) {
+    if (!m && n->gone) {
         /* It may never hear of it: an operator takes it away. Until then it asks for votes in vain. */
         if (n->up)
             sim_node_crash(s, n, false);
