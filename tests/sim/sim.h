@@ -266,8 +266,11 @@ struct sim_node {
 
     bool was_leader;
     uint64_t seen_commit;
-    struct sim_snap
-        pending; /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends */
+    bool gone;           /* the cluster has removed it, whether it knows or not */
+    uint64_t snap_index; /* of the last snapshot that stored took */
+    bool ahead;          /* stored is ahead of the log: it waits */
+    /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends. */
+    struct sim_snap pending;
 };
 struct sim_node *sim_node_of(struct sim *s, uint64_t id); /* NULL: nobody */
 uint64_t sim_node_now_ms(const struct sim_node *n);

@@ -38,6 +38,10 @@ static void oracle_advance(struct sim *s)
         sim_state_apply(&st, e, &done);
         o->log[++o->applied].hash = st.hash;
         o->state = st;
+        struct raft_conf_change change;
+        if (e->kind == ENTRY_CONF && raft_conf_decode(entry_data(e), &change) == 0 && change.op == RAFT_CONF_REMOVE &&
+            sim_node_of(s, change.id))
+            sim_node_of(s, change.id)->gone = true;
         if (!sim_command_get(e, &c))
             continue;
         struct sim_op *op = &s->ops[c.op - 1];
