@@ -27,6 +27,10 @@ gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"; }
 ends() { wait_for 10 gone "$1"; }
 revision() { etcdctl_at "$1" get x -w json | sed -nE 's/.*"revision":([0-9]+).*/\1/p'; }
 
+# For daemons that are started without deploy/node.sh: nobody else's port.
+TRINE_LISTEN_PEER_URLS=http://127.0.0.1:$(free_port)
+export TRINE_LISTEN_PEER_URLS
+
 # Both run one daemon alone on DIR. refused: it ends with code 1 and says PATTERN. starts: it says PATTERN, runs, and stops orderly.
 refused() {
     local name=$1 daemon=$2 dir=$3 pattern=$4 out code
