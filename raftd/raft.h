@@ -126,7 +126,8 @@ struct raft_event {
     bool ok;
     struct entry *entry;
     const struct raft_msg *msg;
-    const struct raft_member *members; /* SNAP_LOADED: the membership as of index; borrowed */
+    /* SNAP_LOADED: the membership as of index, if the log on disk was replaced; NULL: the log has that entry and stays */
+    const struct raft_member *members;
     size_t member_count;
 };
 

@@ -432,8 +432,9 @@ int main(int argc, char **argv)
     cpu = cpu_seconds() - cpu;
     bench.stopping = true;
     report(elapsed, cpu, bench.done);
+    bool failed = bench.errors > 0; /* what is under way now ends with its connection */
     for (int i = 0; i < bench.conns; i++)
         gclient_free(clients[i]);
     gclient_free(bench.lagger);
-    return bench.errors ? 1 : 0;
+    return failed ? 1 : 0;
 }

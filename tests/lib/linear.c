@@ -19,8 +19,11 @@ struct check {
     void *arg;
 };
 
-static const char *const kind_names[] = {
-    [LIN_GET] = "get", [LIN_SERIAL_GET] = "serializable get", [LIN_PUT] = "put", [LIN_CAS] = "cas", [LIN_DELETE] = "delete"};
+static const char *const kind_names[] = {[LIN_GET] = "get",
+                                         [LIN_SERIAL_GET] = "serializable get",
+                                         [LIN_PUT] = "put",
+                                         [LIN_CAS] = "cas",
+                                         [LIN_DELETE] = "delete"};
 
 static void violation(struct check *c, const struct lin_op *op, const char *fmt, ...) PRINTF_LIKE(3, 4);
 static void violation(struct check *c, const struct lin_op *op, const char *fmt, ...)
@@ -31,8 +34,9 @@ static void violation(struct check *c, const struct lin_op *op, const char *fmt,
     if (!c->report)
         return;
     if (op)
-        n = snprintf(text, sizeof(text), "%s of key %d at endpoint %d (called %llu, ended %lld, revision %lld): ", kind_names[op->kind], op->key,
-                     op->place, (unsigned long long)op->called, (long long)op->ended, (long long)op->rev);
+        n = snprintf(text, sizeof(text),
+                     "%s of key %d at endpoint %d (called %llu, ended %lld, revision %lld): ", kind_names[op->kind],
+                     op->key, op->place, (unsigned long long)op->called, (long long)op->ended, (long long)op->rev);
     va_list args;
     va_start(args, fmt);
     vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, args);
@@ -75,8 +79,8 @@ static void check_events(struct check *c)
         const struct lin_event *before = state_at(c, e->key, e->rev - 1);
         uint64_t value = before ? before->value : 0;
         if (e->has_prev && (e->prev != value || (value && e->prev_rev != before->rev)))
-            violation(c, NULL, "the event of key %d in revision %lld has %llu as its previous value instead of %llu", e->key, (long long)e->rev,
-                      (unsigned long long)e->prev, (unsigned long long)value);
+            violation(c, NULL, "the event of key %d in revision %lld has %llu as its previous value instead of %llu",
+                      e->key, (long long)e->rev, (unsigned long long)e->prev, (unsigned long long)value);
         if (!e->value && !value)
             violation(c, NULL, "revision %lld deletes key %d, which is absent", (long long)e->rev, e->key);
     }
@@ -93,12 +97,14 @@ static void check_found(struct check *c, const struct lin_op *op, int64_t rev)
     const struct lin_event *e = state_at(c, op->key, rev);
     uint64_t value = e ? e->value : 0;
     if (op->told && (op->found != value || (value && op->found_rev != e->rev)))
-        violation(c, op, "found %llu of revision %lld, but at that time there was %llu of revision %lld", (unsigned long long)op->found,
-                  (long long)op->found_rev, (unsigned long long)value, (long long)(e ? e->rev : 0));
+        violation(c, op, "found %llu of revision %lld, but at that time there was %llu of revision %lld",
+                  (unsigned long long)op->found, (long long)op->found_rev, (unsigned long long)value,
+                  (long long)(e ? e->rev : 0));
     if (op->kind == LIN_DELETE && !op->done && value)
         violation(c, op, "deleted nothing, but there was %llu", (unsigned long long)value);
     if (op->kind == LIN_CAS && op->done && value != op->expected)
-        violation(c, op, "succeeded, but there was %llu instead of %llu", (unsigned long long)value, (unsigned long long)op->expected);
+        violation(c, op, "succeeded, but there was %llu instead of %llu", (unsigned long long)value,
+                  (unsigned long long)op->expected);
     if (op->kind == LIN_CAS && !op->done && value == op->expected)
         violation(c, op, "failed, but there was %llu, as it expected", (unsigned long long)value);
 }
@@ -126,7 +132,8 @@ static void check_answer(struct check *c, size_t at)
     }
     if (op_changes(op)) {
         if (op->rev <= c->floors[at])
-            violation(c, op, "changed something before revision %lld, which was answered before this was called", (long long)c->floors[at]);
+            violation(c, op, "changed something before revision %lld, which was answered before this was called",
+                      (long long)c->floors[at]);
         check_own_event(c, op);
         check_found(c, op, op->rev - 1);
     } else {
@@ -143,29 +150,32 @@ static void check_unclaimed(struct check *c)
     for (size_t i = 0; i < c->event_count; i++) {
         const struct lin_event *e = &c->events[i];
         size_t at = SIZE_MAX;
-        /* Of several open deletes the first called; as events are taken in order, a fitting choice is found if there is one. */
+        /* Of several open deletes the first called; as events are taken in order, a fitting choice is found if there is
+         * one. */
         for (size_t k = 0; !c->claimed[i] && k < c->op_count && at == SIZE_MAX; k++) {
             const struct lin_op *op = &c->ops[k];
-            bool same = e->value ? (op->kind == LIN_PUT || op->kind == LIN_CAS) && op->value == e->value : op->kind == LIN_DELETE;
+            bool same = e->value ? (op->kind == LIN_PUT || op->kind == LIN_CAS) && op->value == e->value
+                                 : op->kind == LIN_DELETE;
             if (op->ended == LIN_OPEN && op->key == e->key && same && !used[k])
                 at = k;
         }
         if (c->claimed[i])
             continue;
         if (at == SIZE_MAX) {
-            violation(c, NULL, "revision %lld changed key %d to %llu, and no operation can have done that", (long long)e->rev, e->key,
-                      (unsigned long long)e->value);
+            violation(c, NULL, "revision %lld changed key %d to %llu, and no operation can have done that",
+                      (long long)e->rev, e->key, (unsigned long long)e->value);
             continue;
         }
         used[at] = 1;
         const struct lin_op *op = &c->ops[at];
         if (e->rev <= c->floors[at])
-            violation(c, op, "without an answer, changed revision %lld, but revision %lld was answered before this was called", (long long)e->rev,
-                      (long long)c->floors[at]);
+            violation(c, op,
+                      "without an answer, changed revision %lld, but revision %lld was answered before this was called",
+                      (long long)e->rev, (long long)c->floors[at]);
         const struct lin_event *before = state_at(c, e->key, e->rev - 1);
         if (op->kind == LIN_CAS && (before ? before->value : 0) != op->expected)
-            violation(c, op, "without an answer, replaced %llu instead of %llu", (unsigned long long)(before ? before->value : 0),
-                      (unsigned long long)op->expected);
+            violation(c, op, "without an answer, replaced %llu instead of %llu",
+                      (unsigned long long)(before ? before->value : 0), (unsigned long long)op->expected);
     }
     free(used);
 }
@@ -181,7 +191,8 @@ static int moment_cmp(const void *a, const void *b)
     return x->time < y->time ? -1 : x->time > y->time;
 }
 
-/* One walk through time: at each call, the newest revision answered so far. Serializable reads promise nothing and demand nothing. */
+/* One walk through time: at each call, the newest revision answered so far. Serializable reads promise nothing and
+ * demand nothing. */
 static void floors_fill(struct check *c)
 {
     struct moment *moments = xcalloc(2 * c->op_count + 1, sizeof(*moments));
@@ -203,10 +214,11 @@ static void floors_fill(struct check *c)
     free(moments);
 }
 
-uint64_t lin_check_revisions(const struct lin_op *ops, size_t op_count, const struct lin_event *events, size_t event_count,
-                             lin_report_fn *report, void *arg)
+uint64_t lin_check_revisions(const struct lin_op *ops, size_t op_count, const struct lin_event *events,
+                             size_t event_count, lin_report_fn *report, void *arg)
 {
-    struct check c = {.ops = ops, .op_count = op_count, .events = events, .event_count = event_count, .report = report, .arg = arg};
+    struct check c = {
+        .ops = ops, .op_count = op_count, .events = events, .event_count = event_count, .report = report, .arg = arg};
     c.floors = xcalloc(op_count + 1, sizeof(*c.floors));
     c.claimed = xcalloc(event_count + 1, 1);
     floors_fill(&c);

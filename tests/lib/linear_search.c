@@ -1,7 +1,8 @@
-/* linear_search - lin_check_registers: is there an order of one key's operations in which each takes effect between its call and its end, and each
- * answer is right? Wing and Gong's search: walk the calls in order of time; an operation that may come next is taken out and the search goes on from
- * the front; at the first end of an operation that was not taken the last one taken is put back. Lowe's memory: a set of operations
- * taken that led to the same value before leads nowhere now. Sets are remembered by a hash of 128 bits. */
+/* linear_search - lin_check_registers: is there an order of one key's operations in which each takes effect between its
+ * call and its end, and each answer is right? Wing and Gong's search: walk the calls in order of time; an operation
+ * that may come next is taken out and the search goes on from the front; at the first end of an operation that was not
+ * taken the last one taken is put back. Lowe's memory: a set of operations taken that led to the same value before
+ * leads nowhere now. Sets are remembered by a hash of 128 bits. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -110,11 +111,12 @@ static void node_back(struct node *n)
 
 static bool op_only_looks(const struct lin_op *op)
 {
-    return op->kind == LIN_GET || (op->ended != LIN_OPEN && !op->done && (op->kind == LIN_CAS || op->kind == LIN_DELETE));
+    return op->kind == LIN_GET ||
+           (op->ended != LIN_OPEN && !op->done && (op->kind == LIN_CAS || op->kind == LIN_DELETE));
 }
 
-/* An operation that may come next, is right, and changes nothing: it can be taken here if it can be taken anywhere. Without this, fifty reads that
- * wait for the same leader are 2^50 sets. */
+/* An operation that may come next, is right, and changes nothing: it can be taken here if it can be taken anywhere.
+ * Without this, fifty reads that wait for the same leader are 2^50 sets. */
 static struct node *look_next(const struct search *s, uint64_t value)
 {
     uint64_t after;
@@ -190,9 +192,11 @@ static int node_cmp(const void *a, const void *b)
     return s < t ? -1 : s > t;
 }
 
-static enum verdict key_search(const struct lin_op *ops, size_t op_count, int key, uint64_t steps_max, struct lin_op *stuck)
+static enum verdict key_search(const struct lin_op *ops, size_t op_count, int key, uint64_t steps_max,
+                               struct lin_op *stuck)
 {
-    struct search s = {.nodes = xcalloc(2 * op_count + 1, sizeof(*s.nodes)), .taken = xcalloc(op_count + 1, sizeof(*s.taken))};
+    struct search s = {.nodes = xcalloc(2 * op_count + 1, sizeof(*s.nodes)),
+                       .taken = xcalloc(op_count + 1, sizeof(*s.taken))};
     struct node **order = xcalloc(2 * op_count + 1, sizeof(*order));
     struct rand rand;
     size_t count = 0;
@@ -224,8 +228,8 @@ static enum verdict key_search(const struct lin_op *ops, size_t op_count, int ke
     return verdict;
 }
 
-uint64_t lin_check_registers(const struct lin_op *ops, size_t op_count, uint64_t steps_max, uint64_t *undecided, lin_report_fn *report,
-                             void *arg)
+uint64_t lin_check_registers(const struct lin_op *ops, size_t op_count, uint64_t steps_max, uint64_t *undecided,
+                             lin_report_fn *report, void *arg)
 {
     int keys = 0;
     uint64_t violations = 0;
@@ -243,9 +247,11 @@ uint64_t lin_check_registers(const struct lin_op *ops, size_t op_count, uint64_t
         case VERDICT_NO:
             violations++;
             char text[256];
-            snprintf(text, sizeof(text), "key %d has no order of its operations that fits; furthest at the one called %llu, ended %llu, value %llu, found %llu",
-                     key, (unsigned long long)stuck.called, (unsigned long long)stuck.ended, (unsigned long long)stuck.value,
-                     (unsigned long long)stuck.found);
+            snprintf(text, sizeof(text),
+                     "key %d has no order of its operations that fits; furthest at the one called %llu, ended %llu, "
+                     "value %llu, found %llu",
+                     key, (unsigned long long)stuck.called, (unsigned long long)stuck.ended,
+                     (unsigned long long)stuck.value, (unsigned long long)stuck.found);
             if (report)
                 report(arg, text);
             break;

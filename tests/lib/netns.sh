@@ -1,5 +1,5 @@
 # Nodes of one cluster, each in a network namespace of its own, and faults between them: source it after node.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 #   net_open 3 || ...            a namespace for each node, one for clients, and one in the middle that routes between them
 #   cluster_open OPTIONS         starts the nodes;  cluster_up N, cluster_down N, cluster_kill N, cluster_pause N, cluster_resume N
@@ -10,9 +10,9 @@
 # Packets are dropped where they are routed, in the middle (`ip rule ... blackhole`), so that nobody is told: not the sender, as a
 # refused connection or an unreachable route would, and in one direction only if that is wanted. Clients reach all nodes all
 # the time. Needs root and iproute2; where namespaces cannot be made net_open fails and says why in net_why, and with NET=loopback
-# the nodes get the addresses 127.0.0.N instead: then there are pauses and kills, but no cuts.
+# the nodes get the addresses 127.0.1.N instead: then there are pauses and kills, but no cuts.
 
-net_kind= net_why='' net_nodes=0 _net_prefix="trine-$$" _net_subnet=''
+net_kind='' net_why='' net_nodes=0 _net_prefix="trine-$$" _net_subnet=''
 declare -A cluster_runner
 
 # Namespaces of test runs that were killed before they could clean up.
@@ -75,7 +75,7 @@ net_in() {
     # shellcheck disable=SC2086
     $exec_in "$@"
 }
-net_host() { if [ "$net_kind" = netns ]; then echo "$_net_subnet.$1"; else echo "127.0.0.$1"; fi; }
+net_host() { if [ "$net_kind" = netns ]; then echo "$_net_subnet.$1"; else echo "127.0.1.$1"; fi; }
 
 # --- cuts --------------------------------------------------------------------------------------------
 net_can_cut() { [ "$net_kind" = netns ]; }

@@ -15,11 +15,11 @@
 #define DELETE_PATH "/etcdserverpb.KV/DeleteRange"
 #define TXN_PATH "/etcdserverpb.KV/Txn"
 
-#define CALL_US 3000000         /* then the client gives up, and the operation stays open */
-#define PROBE_US 10000000       /* a read may come back late: that is what probers are for */
+#define CALL_US 3000000   /* then the client gives up, and the operation stays open */
+#define PROBE_US 10000000 /* a read may come back late: that is what probers are for */
 #define PROBE_EVERY_US 20000
 #define PROBES_MAX 200
-#define PAUSE_US 20000          /* after an error, and between attempts to connect */
+#define PAUSE_US 20000 /* after an error, and between attempts to connect */
 
 struct recorder_call {
     struct recorder_client *client;
@@ -48,7 +48,8 @@ int endpoints_parse(const char *text, struct endpoint *endpoints)
     return 0;
 }
 
-void recorder_init(struct recorder *r, const struct endpoint *endpoints, int endpoint_count, const char *prefix, int clients_each)
+void recorder_init(struct recorder *r, const struct endpoint *endpoints, int endpoint_count, const char *prefix,
+                   int clients_each)
 {
     *r = (struct recorder){.endpoints = endpoints, .key_count = 4, .rate = 100};
     snprintf(r->prefix, sizeof(r->prefix), "%s", prefix);
@@ -170,10 +171,13 @@ static bool answer_found(struct lin_op *op, struct slice reply)
 {
     switch (op->kind) {
     case LIN_GET:
-    case LIN_SERIAL_GET: return range_found(op, reply) && op->rev > 0;
-    case LIN_CAS: return txn_found(op, reply) && op->rev > 0;
+    case LIN_SERIAL_GET:
+        return range_found(op, reply) && op->rev > 0;
+    case LIN_CAS:
+        return txn_found(op, reply) && op->rev > 0;
     case LIN_PUT:
-    case LIN_DELETE: break;
+    case LIN_DELETE:
+        break;
     }
     return change_found(op, reply) && op->rev > 0;
 }
@@ -213,7 +217,8 @@ static void call_end(struct gcall *gcall, int status, const char *text, void *ar
         struct lin_op *op = &r->ops[i];
         if (!answer_found(op, buf_slice(&call->reply))) {
             if (r->bad_answers++ == 0)
-                snprintf(r->last_error, sizeof(r->last_error), "an answer to an operation of kind %d that cannot be", op->kind);
+                snprintf(r->last_error, sizeof(r->last_error), "an answer to an operation of kind %d that cannot be",
+                         op->kind);
             continue; /* stays open */
         }
         op->ended = ++r->tick;
@@ -269,7 +274,8 @@ static struct slice value_text(uint64_t value, struct text *t)
 static const char *ask_get(struct recorder *r, int place, struct buf *b, bool serial)
 {
     struct text key;
-    struct lin_op *op = op_new(r, serial ? LIN_SERIAL_GET : LIN_GET, (int)rand_below(&r->rand, (uint64_t)r->key_count), place);
+    struct lin_op *op =
+        op_new(r, serial ? LIN_SERIAL_GET : LIN_GET, (int)rand_below(&r->rand, (uint64_t)r->key_count), place);
     api_encode_range(b, &(struct api_range){.key = key_text(r, op->key, &key), .serializable = serial || r->pretend});
     return RANGE_PATH;
 }
@@ -279,7 +285,9 @@ static const char *ask_put(struct recorder *r, int place, struct buf *b)
     struct text key, value;
     struct lin_op *op = op_new(r, LIN_PUT, (int)rand_below(&r->rand, (uint64_t)r->key_count), place);
     op->told = rand_below(&r->rand, 2);
-    api_encode_put(b, &(struct api_put){.key = key_text(r, op->key, &key), .value = value_text(op->value, &value), .prev_kv = op->told});
+    api_encode_put(b, &(struct api_put){.key = key_text(r, op->key, &key),
+                                        .value = value_text(op->value, &value),
+                                        .prev_kv = op->told});
     return PUT_PATH;
 }
 
@@ -300,7 +308,12 @@ static const char *ask_cas(struct recorder *r, int place, struct buf *b)
     struct api_compare compare = {.target = API_MOD, .result = API_EQUAL, .key = k, .number = r->latest[op->key].rev};
     struct api_request_op put = {.op = API_OP_PUT, .put = {.key = k, .value = value_text(op->value, &value)}};
     struct api_request_op get = {.op = API_OP_RANGE, .range = {.key = k}};
-    api_encode_txn(b, &(struct api_txn){.compares = &compare, .compare_count = 1, .success = &put, .success_count = 1, .failure = &get, .failure_count = 1});
+    api_encode_txn(b, &(struct api_txn){.compares = &compare,
+                                        .compare_count = 1,
+                                        .success = &put,
+                                        .success_count = 1,
+                                        .failure = &get,
+                                        .failure_count = 1});
     return TXN_PATH;
 }
 
@@ -312,7 +325,9 @@ static const char *ask_pair(struct recorder *r, int place, struct buf *b)
     int first = (int)rand_below(&r->rand, (uint64_t)r->key_count);
     for (int i = 0; i < 2; i++) {
         struct lin_op *op = op_new(r, LIN_PUT, (first + i) % r->key_count, place);
-        puts[i] = (struct api_request_op){.op = API_OP_PUT, .put = {.key = key_text(r, op->key, &keys[i]), .value = value_text(op->value, &values[i])}};
+        puts[i] = (struct api_request_op){
+            .op = API_OP_PUT,
+            .put = {.key = key_text(r, op->key, &keys[i]), .value = value_text(op->value, &values[i])}};
     }
     api_encode_txn(b, &(struct api_txn){.success = puts, .success_count = 2});
     return TXN_PATH;
@@ -350,12 +365,12 @@ static void client_go(struct recorder_client *c, uint64_t now)
 {
     static const struct gcall_ops ops = {call_message, call_end};
     struct recorder *r = c->recorder;
-    if (r->stopped || now < c->next_us || c->busy >= (c->prober ? PROBES_MAX : 1u) ||
-        !client_connected(c, now))
+    if (r->stopped || now < c->next_us || c->busy >= (c->prober ? PROBES_MAX : 1u) || !client_connected(c, now))
         return;
     struct buf request = BUF_INIT;
     struct recorder_call *call = xcalloc(1, sizeof(*call));
-    *call = (struct recorder_call){.client = c, .op = r->op_count, .give_up_us = now + (c->prober ? PROBE_US : CALL_US), .next = r->calls};
+    *call = (struct recorder_call){
+        .client = c, .op = r->op_count, .give_up_us = now + (c->prober ? PROBE_US : CALL_US), .next = r->calls};
     const char *path = c->prober ? ask_get(r, c->endpoint, &request, false) : ask_any(r, c->endpoint, &request);
     call->op_count = r->op_count - call->op;
     if (c->prober)

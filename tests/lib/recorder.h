@@ -1,7 +1,8 @@
-/* recorder - clients that work on a few keys of a cluster through all its endpoints, and record what they asked and what they were told, for
- * the checks of linear.h. Two kinds of clients at each endpoint: some do one operation after the other (get, serializable get, put,
- * compare-and-put, delete, a transaction of two puts); one reads every 20 ms whether or not earlier reads were answered, so that a node that
- * hangs is asked during its whole absence. One thread; the caller polls. */
+/* recorder - clients that work on a few keys of a cluster through all its endpoints, and record what they asked and
+ * what they were told, for the checks of linear.h. Two kinds of clients at each endpoint: some do one operation after
+ * the other (get, serializable get, put, compare-and-put, delete, a transaction of two puts); one reads every 20 ms
+ * whether or not earlier reads were answered, so that a node that hangs is asked during its whole absence. One thread;
+ * the caller polls. */
 #ifndef TESTS_LIB_RECORDER_H
 #define TESTS_LIB_RECORDER_H
 
@@ -32,13 +33,13 @@ struct recorder_client {
 
 struct recorder {
     const struct endpoint *endpoints;
-    char prefix[64];   /* of all keys; nobody else uses it */
+    char prefix[64]; /* of all keys; nobody else uses it */
     int key_count;
-    uint64_t rate;     /* operations a second of each client */
-    bool pretend;      /* reads are serializable and recorded as linearizable: the checks must find out */
-    bool stopped;      /* no new operations */
+    uint64_t rate; /* operations a second of each client */
+    bool pretend;  /* reads are serializable and recorded as linearizable: the checks must find out */
+    bool stopped;  /* no new operations */
     struct rand rand;
-    uint64_t tick;     /* goes up with every beginning and end, and names the values */
+    uint64_t tick; /* goes up with every beginning and end, and names the values */
     struct lin_op *ops;
     size_t op_count, op_cap;
     struct {
@@ -55,7 +56,8 @@ struct recorder {
 /* "host:port,host:port". Returns the count, 0 if it makes no sense. */
 int endpoints_parse(const char *text, struct endpoint *endpoints);
 
-void recorder_init(struct recorder *r, const struct endpoint *endpoints, int endpoint_count, const char *prefix, int clients_each);
+void recorder_init(struct recorder *r, const struct endpoint *endpoints, int endpoint_count, const char *prefix,
+                   int clients_each);
 void recorder_fini(struct recorder *r);
 void recorder_go(struct recorder *r); /* begins what is due, gives up what takes too long */
 size_t recorder_open(const struct recorder *r);

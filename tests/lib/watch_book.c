@@ -41,13 +41,15 @@ static void event_add(struct watch_book *b, const struct lin_event *e)
     b->events[b->count++] = *e;
 }
 
-void watch_book_message(struct watch_book *b, int64_t header_rev, const struct lin_event *events, size_t count, bool progress)
+void watch_book_message(struct watch_book *b, int64_t header_rev, const struct lin_event *events, size_t count,
+                        bool progress)
 {
     int64_t before = b->reached, newest = before;
     for (size_t i = 0; i < count; i++) {
         const struct lin_event *e = &events[i];
         if (e->rev <= before)
-            violation(b, "an event of revision %lld after revision %lld was told as complete", (long long)e->rev, (long long)before);
+            violation(b, "an event of revision %lld after revision %lld was told as complete", (long long)e->rev,
+                      (long long)before);
         else if (e->rev < newest)
             violation(b, "revision %lld after revision %lld in one message", (long long)e->rev, (long long)newest);
         for (size_t k = 0; k < i; k++)
@@ -75,9 +77,10 @@ void watch_book_settle(struct watch_book *b, const struct lin_event *events, siz
 {
     for (size_t i = 0; i < MIN(count, b->count); i++)
         if (!event_eq(&b->events[i], &events[i])) {
-            violation(b, "event %zu is key %d of revision %lld, in the history it is key %d of revision %lld%s", i, b->events[i].key,
-                      (long long)b->events[i].rev, events[i].key, (long long)events[i].rev,
-                      b->events[i].rev == events[i].rev && b->events[i].key == events[i].key ? " (with other values)" : "");
+            violation(b, "event %zu is key %d of revision %lld, in the history it is key %d of revision %lld%s", i,
+                      b->events[i].key, (long long)b->events[i].rev, events[i].key, (long long)events[i].rev,
+                      b->events[i].rev == events[i].rev && b->events[i].key == events[i].key ? " (with other values)"
+                                                                                             : "");
             return;
         }
     if (b->count != count)

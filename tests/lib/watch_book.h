@@ -1,8 +1,11 @@
-/* watch_book - keeps what one watcher, which resumes after every interruption, was told, and checks etcd's guarantees for watches as messages come:
- *   ordered       events by revision, never backwards, also across resumptions
- *   unique        no event twice
- *   atomic        all events of a revision in one message
- *   bookmarkable  after a message that says "progress up to R" no event with a revision up to R comes, and resuming after R misses nothing
+/* watch_book - keeps what one watcher, which resumes after every interruption, was told, and checks etcd's guarantees
+ * for watches as messages come:
+ *
+ *   ordered        events by revision, never backwards, also across resumptions
+ *   unique         no event twice
+ *   atomic         all events of a revision in one message
+ *   bookmarkable   after a message that says "progress up to R" comes no event with a revision up to R, and resuming
+ *                  after R misses nothing
  *   reliable, resumable   at the end: exactly the events of the history, none skipped (watch_book_settle) */
 #ifndef TESTS_LIB_WATCH_BOOK_H
 #define TESTS_LIB_WATCH_BOOK_H
@@ -24,7 +27,8 @@ void watch_book_init(struct watch_book *b, const char *name, int64_t from, lin_r
 void watch_book_fini(struct watch_book *b);
 
 /* One response of the watcher. No events: a bookmark, if progress says so (a created message is none). */
-void watch_book_message(struct watch_book *b, int64_t header_rev, const struct lin_event *events, size_t count, bool progress);
+void watch_book_message(struct watch_book *b, int64_t header_rev, const struct lin_event *events, size_t count,
+                        bool progress);
 
 /* The whole history is known. */
 void watch_book_settle(struct watch_book *b, const struct lin_event *events, size_t count);

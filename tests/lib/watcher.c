@@ -88,8 +88,8 @@ static void watch_end(struct gcall *call, int status, const char *text, void *ar
     w->call = NULL;
 }
 
-void watcher_init(struct watcher *w, const char *kind, const struct recorder *r, const struct endpoint *e, int64_t from, lin_report_fn *report,
-                  void *arg)
+void watcher_init(struct watcher *w, const char *kind, const struct recorder *r, const struct endpoint *e, int64_t from,
+                  lin_report_fn *report, void *arg)
 {
     *w = (struct watcher){.recorder = r, .endpoint = e};
     snprintf(w->name, sizeof(w->name), "%s at %s:%d", kind, e->host, e->port);

@@ -1,5 +1,5 @@
-/* watcher - watches a prefix at one endpoint, with previous values and requests for progress, and resumes after whatever interrupts it, also by itself
- * now and then; what it is told goes into a watch_book. */
+/* watcher - watches a prefix at one endpoint, with previous values and requests for progress, and resumes after
+ * whatever interrupts it, also by itself now and then; what it is told goes into a watch_book. */
 #ifndef TESTS_LIB_WATCHER_H
 #define TESTS_LIB_WATCHER_H
 
@@ -18,8 +18,8 @@ struct watcher {
     uint64_t retry_us, progress_us, break_us;
 };
 
-void watcher_init(struct watcher *w, const char *kind, const struct recorder *r, const struct endpoint *e, int64_t from, lin_report_fn *report,
-                  void *arg);
+void watcher_init(struct watcher *w, const char *kind, const struct recorder *r, const struct endpoint *e, int64_t from,
+                  lin_report_fn *report, void *arg);
 void watcher_fini(struct watcher *w);
 void watcher_go(struct watcher *w);
 

@@ -12,7 +12,7 @@ cycles=${CYCLES:-10} terms=${TERMS:-3} election=${ELECTION:-500}
 trio_start --heartbeat-interval $((election / 10)) --election-timeout "$election" || { not_ok "three nodes become healthy"; summary; exit 1; }
 "$build/bin/trine-ledger" --port "$(trio_all)" --rate "${RATE:-2000}" >"$tmp/ledger" 2>&1 &
 ledger=$!
-_pids+=($ledger)
+_pids+=("$ledger")
 sleep 1
 
 gaps_told() { grep -c '^gap' "$tmp/ledger"; }
@@ -54,7 +54,7 @@ distribution() { # NAME FILE
 }
 median() { sort -n "$1" | awk '{ g[NR] = $1 } END { print g[int((NR + 1) / 2)] }'; }
 
-: >"$tmp/kills" >"$tmp/stops"
+touch "$tmp/kills" "$tmp/stops"
 for ((i = 0; i < cycles; i++)); do
     round trio_kill "$tmp/kills" || { not_ok "cycle $i: the cluster serves with all members again" "$(tail -n 15 "$tmp"/trio.*.log)"; break; }
     kill -0 $ledger 2>/dev/null || break

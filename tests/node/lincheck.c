@@ -1,11 +1,15 @@
-/* lincheck - records a short history of a cluster under load and checks it: linearizability by revisions and by search, and the guarantees of watches.
+/* lincheck - records a short history of a cluster under load and checks it: linearizability by revisions and by search,
+ * and the guarantees of watches.
  *
- *   trine-lincheck --endpoints H:P,H:P,... [--history NAME] [--clients 2] [--keys 4] [--rate 100] [--seconds 3] [--settle 30] [--pretend]
+ *   trine-lincheck --endpoints H:P,H:P,... [--history NAME] [--clients 2] [--keys 4] [--rate 100] [--seconds 3]
+ * [--settle 30] [--pretend]
  *
- * Load runs for --seconds (or until SIGTERM) while somebody else makes faults; these must be over within --settle seconds afterwards,
- * by then every endpoint must answer a linearizable read, and every watcher must have been told everything up to its revision.
+ * Load runs for --seconds (or until SIGTERM) while somebody else makes faults; these must be over within --settle
+ * seconds afterwards, by then every endpoint must answer a linearizable read, and every watcher must have been told
+ * everything up to its revision.
  * --pretend: reads are serializable but checked as linearizable; proves that a stale read would be seen.
- * The last line counts; exit code 1 when anything was violated. Each history has a NAME of its own: its keys are below lin/NAME/. */
+ * The last line counts; exit code 1 when anything was violated. Each history has a NAME of its own: its keys are below
+ * lin/NAME/. */
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
@@ -79,7 +83,8 @@ static void turn(int ms)
     }
     for (nfds_t i = 0; i < count; i++) {
         gclient_flush(clients[i]);
-        polls[i] = (struct pollfd){.fd = gclient_fd(clients[i]), .events = (short)(POLLIN | (gclient_wants_write(clients[i]) ? POLLOUT : 0))};
+        polls[i] = (struct pollfd){.fd = gclient_fd(clients[i]),
+                                   .events = (short)(POLLIN | (gclient_wants_write(clients[i]) ? POLLOUT : 0))};
     }
     if (poll(polls, count, ms) > 0)
         for (nfds_t i = 0; i < count; i++)
@@ -120,7 +125,8 @@ static bool all_reached(const struct watcher *watchers, int64_t rev)
     return true;
 }
 
-/* Everything that happened up to rev is in the books; what came later (an operation that nobody waited for) is left out. */
+/* Everything that happened up to rev is in the books; what came later (an operation that nobody waited for) is left
+ * out. */
 static void books_fill(struct watcher *watchers, int64_t rev, uint64_t until_us)
 {
     while (!all_reached(watchers, rev) && clock_now_us() < until_us)
@@ -129,7 +135,8 @@ static void books_fill(struct watcher *watchers, int64_t rev, uint64_t until_us)
         struct watch_book *b = &watchers[i].book;
         if (b->reached < rev) {
             char text[256];
-            snprintf(text, sizeof(text), "%s was told up to revision %lld only, instead of %lld", watchers[i].name, (long long)b->reached, (long long)rev);
+            snprintf(text, sizeof(text), "%s was told up to revision %lld only, instead of %lld", watchers[i].name,
+                     (long long)b->reached, (long long)rev);
             violated(text);
         }
         while (b->count && b->events[b->count - 1].rev > rev)
@@ -171,7 +178,8 @@ static void settle(int64_t from)
         int64_t rev = revision_at(&run.endpoints[i], until);
         if (!rev) {
             char text[256];
-            snprintf(text, sizeof(text), "endpoint %s:%d does not serve after the faults", run.endpoints[i].host, run.endpoints[i].port);
+            snprintf(text, sizeof(text), "endpoint %s:%d does not serve after the faults", run.endpoints[i].host,
+                     run.endpoints[i].port);
             violated(text);
         }
         last = MAX(last, rev);
@@ -202,33 +210,54 @@ static void settle(int64_t from)
         ambiguous += r->ops[i].ended == LIN_OPEN;
     if (ambiguous == r->op_count)
         violated("no operation was answered at all");
-    printf("histories checked 1, operations %zu, unanswered %llu, events %zu, bookmarks %llu, watches opened %llu, undecided %llu, violations %llu%s%s\n",
-           r->op_count, (unsigned long long)ambiguous, truth->count, (unsigned long long)bookmarks, (unsigned long long)resumes,
-           (unsigned long long)undecided, (unsigned long long)run.violations, r->last_error[0] ? "; last error: " : "", r->last_error);
+    printf("histories checked 1, operations %zu, unanswered %llu, events %zu, bookmarks %llu, watches opened %llu, "
+           "undecided %llu, violations %llu%s%s\n",
+           r->op_count, (unsigned long long)ambiguous, truth->count, (unsigned long long)bookmarks,
+           (unsigned long long)resumes, (unsigned long long)undecided, (unsigned long long)run.violations,
+           r->last_error[0] ? "; last error: " : "", r->last_error);
 }
 
 static void parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"endpoints", 1, 0, 'e'}, {"history", 1, 0, 'h'}, {"clients", 1, 0, 'c'}, {"keys", 1, 0, 'k'},
-        {"rate", 1, 0, 'r'}, {"seconds", 1, 0, 's'}, {"settle", 1, 0, 't'}, {"pretend", 0, 0, 'p'}, {0, 0, 0, 0}};
+    static const struct option options[] = {{"endpoints", 1, 0, 'e'}, {"history", 1, 0, 'h'}, {"clients", 1, 0, 'c'},
+                                            {"keys", 1, 0, 'k'},      {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 's'},
+                                            {"settle", 1, 0, 't'},    {"pretend", 0, 0, 'p'}, {0, 0, 0, 0}};
     const char *history = NULL;
     char random[32];
     run.clients = 2, run.keys = 4, run.rate = 100, run.seconds = 3, run.settle = 30;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
-        case 'e': run.count = endpoints_parse(optarg, run.endpoints); break;
-        case 'h': history = optarg; break;
-        case 'c': run.clients = MIN(MAX(atoi(optarg), 1), 8); break;
-        case 'k': run.keys = MIN(MAX(atoi(optarg), 1), RECORDER_KEYS_MAX); break;
-        case 'r': run.rate = MIN(MAX(strtoull(optarg, NULL, 10), 1u), 100000u); break;
-        case 's': run.seconds = atof(optarg); break;
-        case 't': run.settle = atof(optarg); break;
-        case 'p': run.pretend = true; break;
-        default: exit(2);
+        case 'e':
+            run.count = endpoints_parse(optarg, run.endpoints);
+            break;
+        case 'h':
+            history = optarg;
+            break;
+        case 'c':
+            run.clients = MIN(MAX(atoi(optarg), 1), 8);
+            break;
+        case 'k':
+            run.keys = MIN(MAX(atoi(optarg), 1), RECORDER_KEYS_MAX);
+            break;
+        case 'r':
+            run.rate = MIN(MAX(strtoull(optarg, NULL, 10), 1u), 100000u);
+            break;
+        case 's':
+            run.seconds = atof(optarg);
+            break;
+        case 't':
+            run.settle = atof(optarg);
+            break;
+        case 'p':
+            run.pretend = true;
+            break;
+        default:
+            exit(2);
         }
     }
     if (!run.count) {
-        fprintf(stderr, "usage: trine-lincheck --endpoints HOST:PORT,... [--history NAME] [--clients N] [--keys N] [--rate N] [--seconds S] "
+        fprintf(stderr, "usage: trine-lincheck --endpoints HOST:PORT,... [--history NAME] [--clients N] [--keys N] "
+                        "[--rate N] [--seconds S] "
                         "[--settle S] [--pretend]\n");
         exit(2);
     }

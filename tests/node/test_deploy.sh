@@ -74,6 +74,8 @@ matches "units: systemd-sysusers makes the user" "$(cat "$tmp/sys/etc/passwd" "$
 port=$(free_port)
 export TRINE_DATA_DIR=$tmp/data TRINE_RUN_DIR=$tmp/run TRINE_LISTEN_CLIENT_URLS=http://127.0.0.1:$port
 export TRINE_ADVERTISE_CLIENT_URLS=$TRINE_LISTEN_CLIENT_URLS TRINE_SOCKET_REUSE_PORT=true
+TRINE_LISTEN_PEER_URLS=http://127.0.0.1:$(free_port)
+export TRINE_LISTEN_PEER_URLS
 declare -A pid
 # daemon NAME PROGRAM [options]: started as systemd would, listened to in NAME.heard.
 daemon() {

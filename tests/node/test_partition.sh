@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real nodes, cut apart, paused and killed under recorded load; each short history is checked by trine-lincheck: linearizable, no old value read
+# Real nodes, cut apart, paused and killed under recorded load; trine-lincheck checks each short history: linearizable, no old value read
 # on any side of any cut, watchers told everything once and in order. After each, all members must have the same again.
 #   tests/node/test_partition.sh [BUILD_DIR]      HISTORIES=7 NODES=3 LOAD_SECONDS=3 SCENARIOS="leader_isolated ..."
 # Where network namespaces cannot be made, only pauses and kills remain, on loopback, and the output says so.
@@ -86,7 +86,7 @@ lincheck() {
     l=${l:-1}
     net_in c "$build/bin/trine-lincheck" --endpoints "$(cluster_endpoints)" --history "$name" --seconds "$seconds" "$@" >"$tmp/history" 2>&1 &
     check=$!
-    _pids+=($check)
+    _pids+=("$check")
     sleep 0.3
     $scenario
     wait $check

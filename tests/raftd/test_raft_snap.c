@@ -11,7 +11,7 @@ static void box_loaded(struct box *b, uint64_t index, uint64_t term, size_t vote
     box_step(b, (struct raft_event){.type = RAFT_EV_SNAP_LOADED,
                                     .index = index,
                                     .entry_term = term,
-                                    .members = members,
+                                    .members = voters > 0 ? members : NULL, /* none: the log has that entry */
                                     .member_count = voters});
 }
 
@@ -79,7 +79,7 @@ Test(raft_snap, a_log_that_has_the_snapshots_end_keeps_what_follows)
     struct box *b = box_new(1, 3, 2, (uint64_t[]){1, 1, 2, 2, 2, 0});
 
     box_turn(b);
-    box_loaded(b, 3, 2, 3);
+    box_loaded(b, 3, 2, 0);
     box_turn(b);
 
     cr_assert_eq(raft_last_index(b->raft), 5);

@@ -3,8 +3,10 @@
 
 #include "tests/lib/watch_book.h"
 
-static const struct lin_event history[] = {
-    {.rev = 2, .key = 0, .value = 10}, {.rev = 3, .key = 1, .value = 11}, {.rev = 3, .key = 2, .value = 12}, {.rev = 5, .key = 0}};
+static const struct lin_event history[] = {{.rev = 2, .key = 0, .value = 10},
+                                           {.rev = 3, .key = 1, .value = 11},
+                                           {.rev = 3, .key = 2, .value = 12},
+                                           {.rev = 5, .key = 0}};
 
 static struct watch_book *book(void)
 {

@@ -90,6 +90,7 @@ struct sim_state {
 
 struct sim_log_entry { /* what is committed at an index */
     struct entry *entry;
+    uint64_t term; /* in which it was committed, or a later one: leaders of the terms after it have the entry */
     uint64_t hash; /* of the state after it */
     uint64_t mvcc; /* of stored's keyspace then, with bit 32 set; 0: nobody has told */
 };
@@ -265,8 +266,11 @@ struct sim_node {
 
     bool was_leader;
     uint64_t seen_commit;
-    struct sim_snap
-        pending; /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends */
+    bool gone;           /* the cluster has removed it, whether it knows or not */
+    uint64_t snap_index; /* of the last snapshot that stored took */
+    bool ahead;          /* stored is ahead of the log: it waits */
+    /* stored is, or will be, this snapshot, and the log not yet; state.applied 0: none. Outlives ends. */
+    struct sim_snap pending;
 };
 struct sim_node *sim_node_of(struct sim *s, uint64_t id); /* NULL: nobody */
 uint64_t sim_node_now_ms(const struct sim_node *n);
@@ -326,7 +330,7 @@ void sim_check_applied(struct sim *s, struct sim_node *n, const struct entry *e)
 void sim_check_found(struct sim *s, struct sim_node *n, const struct wal_found *found, struct wal *w);
 void sim_check_live(struct sim *s);
 void sim_oracle_fini(struct sim_oracle *o);
-void sim_oracle_commit(struct sim *s, struct entry *e); /* borrows */
+void sim_oracle_commit(struct sim *s, struct entry *e, uint64_t term); /* borrows; term: of who shows it */
 uint64_t sim_oracle_value(const struct sim *s, uint64_t key, uint64_t index, uint64_t *mod);
 size_t sim_oracle_versions(const struct sim *s, uint64_t key, uint64_t index); /* of a key, up to index */
 void sim_oracle_state(const struct sim *s, uint64_t index, struct sim_state *st);

@@ -38,6 +38,10 @@ static void oracle_advance(struct sim *s)
         sim_state_apply(&st, e, &done);
         o->log[++o->applied].hash = st.hash;
         o->state = st;
+        struct raft_conf_change change;
+        if (e->kind == ENTRY_CONF && raft_conf_decode(entry_data(e), &change) == 0 && change.op == RAFT_CONF_REMOVE &&
+            sim_node_of(s, change.id))
+            sim_node_of(s, change.id)->gone = true;
         if (!sim_command_get(e, &c))
             continue;
         struct sim_op *op = &s->ops[c.op - 1];
@@ -55,13 +59,14 @@ static void oracle_advance(struct sim *s)
     }
 }
 
-void sim_oracle_commit(struct sim *s, struct entry *e)
+void sim_oracle_commit(struct sim *s, struct entry *e, uint64_t term)
 {
     struct sim_oracle *o = &s->oracle;
 
     if (e->index >= SIM_INDEX_MAX)
         sim_broken(s, "enough room", "entry %" PRIu64, e->index);
     if (!o->log[e->index].entry) {
+        o->log[e->index].term = term;
         o->log[e->index].entry = entry_new((enum entry_kind)e->kind, entry_data(e));
         o->log[e->index].entry->index = e->index;
         o->log[e->index].entry->term = e->term;
@@ -127,7 +132,7 @@ static void check_committed(struct sim *s, struct sim_node *n)
 
         if (raft_log_slice(log, index, index, SIZE_MAX, &e, 1, &from_storage) != 1)
             sim_broken(s, "a committed entry can be read", "member %" PRIu64 ", entry %" PRIu64, n->id, index);
-        sim_oracle_commit(s, e);
+        sim_oracle_commit(s, e, raft_term(n->raft));
         if (!entry_same(s->oracle.log[index].entry, e))
             sim_broken(s, "state machine safety", "member %" PRIu64 " has committed another entry %" PRIu64, n->id,
                        index);
@@ -157,7 +162,7 @@ static void check_leader(struct sim *s, struct sim_node *n)
     sim_fault_leader(s, n);
     for (uint64_t i = n->raft->log.first; i <= o->last; i++)
         if (o->log[i].entry && (!raft_log_term(&n->raft->log, i, &found) || found != o->log[i].entry->term) &&
-            o->log[i].entry->term < term)
+            o->log[i].term < term)
             sim_broken(s, "leader completeness", "leader %" PRIu64 " of term %" PRIu64 " lacks entry %" PRIu64, n->id,
                        term, i);
 }

@@ -213,8 +213,8 @@ static void fault_disk(struct sim *s)
         resume_later(s, n->pos, RESUME_SPACE, sim_below(s, 800 * SIM_MS));
         return;
     }
-    n->write_us = sim_below(s, 50 * SIM_MS);
-    n->sync_us = sim_below(s, 300 * SIM_MS);
+    n->write_us = 1 + sim_below(s, 50 * SIM_MS);
+    n->sync_us = 1 + sim_below(s, 300 * SIM_MS);
     sim_trace(s, "%" PRIu64 ": slow disk, %" PRIu64 " us", n->id, n->sync_us);
     resume_later(s, n->pos, RESUME_DISK, sim_below(s, 1000 * SIM_MS));
 }
@@ -251,7 +251,7 @@ static void fault_members(struct sim *s)
         return;
     }
     const struct raft_member *m = raft_config_find(&leader->raft->config, n->id);
-    if (!m && members_was_removed(&leader->members, n->id)) {
+    if (!m && n->gone) {
         /* It may never hear of it: an operator takes it away. Until then it asks for votes in vain. */
         if (n->up)
             sim_node_crash(s, n, false);

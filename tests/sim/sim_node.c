@@ -327,7 +327,7 @@ static void log_found(struct sim *s, struct sim_node *n)
             struct entry *e = entry_new(ENTRY_CONF, buf_slice(&bytes));
             e->index = id;
             e->term = 1;
-            sim_oracle_commit(s, e);
+            sim_oracle_commit(s, e, 1);
             wal_append(w, &e, 1);
             entry_unref(e);
             buf_fini(&bytes);
@@ -469,6 +469,8 @@ void sim_node_use(struct sim *s, unsigned pos, uint64_t id, bool joiner)
     n->seen_commit = 0;
     memset(&n->safe, 0, sizeof(n->safe));
     memset(&n->pending, 0, sizeof(n->pending));
+    n->snap_index = 0;
+    n->gone = false;
     log_found(s, n);
 }
 
@@ -483,6 +485,7 @@ void sim_node_start(struct sim *s, struct sim_node *n)
     n->epoch++;
     n->turn_scheduled = n->disk_scheduled = false;
     n->promise_count = 0;
+    n->ahead = false;
     n->stopping_at_us = n->tick_at_us = 0;
     n->wal = wal_open(&wc, &found, &why);
     if (!n->wal) {
@@ -534,6 +537,27 @@ void sim_node_crash(struct sim *s, struct sim_node *n, bool power)
 /* --- events --------------------------------------------------------------------------------------------------------
  */
 
+static void node_store_up(struct sim *s, struct sim_node *n)
+{
+    if (!n->up || !n->store.up)
+        return;
+    sim_snap_resume(s, n);
+    uint64_t applied = n->store.state.applied, last = raft_last_index(n->raft);
+
+    /* Only a snapshot may bring stored further than the log on disk; what lies between is nobody's promise. Until it is
+     * here and committed, stored gets nothing (snap_hand_try). */
+    if (applied + 1 < wal_first_index(n->wal) || (applied > last && applied != n->snap_index))
+        sim_broken(s, "stored and log belong together",
+                   "member %" PRIu64 ": stored %" PRIu64 ", log %" PRIu64 "..%" PRIu64, n->id, applied,
+                   wal_first_index(n->wal), last);
+    n->ahead = n->ahead || applied > last;
+    if (n->ahead && raft_commit(n->raft) < applied)
+        return;
+    n->ahead = false;
+    sim_store_unlink(&n->store);
+    sim_must(s, turn_stored_up(n->turn, applied, n->store.durable.applied) == 0);
+}
+
 static void node_turn(struct sim *s, struct sim_node *n, const struct sim_event *ev)
 {
     if (ev->at_us >= n->turn_at_us)
@@ -546,6 +570,8 @@ static void node_turn(struct sim *s, struct sim_node *n, const struct sim_event 
     if (turn_deadline(n->turn) <= now)
         turn_tick(n->turn);
     turn_end(n->turn);
+    if (n->ahead && raft_commit(n->raft) >= n->store.state.applied)
+        node_store_up(s, n);
     if (n->stopping_at_us > 0 && (s->now_us >= n->stopping_at_us || raft_role(n->raft) != RAFT_LEADER))
         sim_node_die(n);
     if (!wal_is_idle(n->wal) || wal_no_space(n->wal))
@@ -563,21 +589,6 @@ static void node_disk(struct sim *s, struct sim_node *n)
         return;
     sim_node_gathered(s, n);
     disk_schedule(s, n, s->manual ? 0 : 20 + sim_below(s, n->sync_us));
-}
-
-static void node_store_up(struct sim *s, struct sim_node *n)
-{
-    if (!n->up || !n->store.up)
-        return;
-    sim_snap_resume(s, n);
-    uint64_t applied = n->store.state.applied;
-    /* What raftd refuses with words about files that do not belong together. */
-    if (applied > raft_last_index(n->raft) || applied + 1 < wal_first_index(n->wal))
-        sim_broken(s, "stored and log belong together",
-                   "member %" PRIu64 ": stored %" PRIu64 ", log %" PRIu64 "..%" PRIu64, n->id, applied,
-                   wal_first_index(n->wal), raft_last_index(n->raft));
-    sim_store_unlink(&n->store);
-    sim_must(s, turn_stored_up(n->turn, applied, n->store.durable.applied) == 0);
 }
 
 static void node_request(struct sim *s, struct sim_node *n, uint64_t op)

@@ -112,6 +112,7 @@ static void load(struct sim *s, struct sim_node *n, const struct sim_snap *snap)
     turn_stored_down(n->turn);
     sim_store_unlink(&n->store);
     n->store.state = n->store.durable = snap->state;
+    n->snap_index = index;
     sim_node_effect(n);
     install(s, n);
     said(s, snap->from, n->id, index, true, 2 * SIM_MS);
