@@ -53,9 +53,10 @@ start_etcd() {
     wait_for 20 health "$port" || { echo "etcd on $port is not ready:"; tail -30 "$dir.log"; return 1; }
 }
 
+# A runner gives each of its daemons five seconds; killed before, it would leave them behind.
 stop_pid() {
     kill -TERM "$1" 2>/dev/null
-    for _ in $(seq 200); do kill -0 "$1" 2>/dev/null || break; sleep 0.05; done
+    for _ in $(seq 400); do kill -0 "$1" 2>/dev/null || break; sleep 0.05; done
     kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
 }
