@@ -191,8 +191,8 @@ soak: deps
 # nodes, then the leader killed CYCLES times.
 node: deps
 	@$(MAKE) --no-print-directory all
-	@NODES=3 HISTORIES=$$(($${HISTORIES:-200} * 3 / 4)) tests/node/test_partition.sh $(B)
-	@NODES=5 HISTORIES=$$(($${HISTORIES:-200} - $${HISTORIES:-200} * 3 / 4)) tests/node/test_partition.sh $(B)
+	@NODES=3 HISTORIES=$$(($${HISTORIES:-200} * 3 / 4)) tests/node/partition.sh $(B)
+	@NODES=5 HISTORIES=$$(($${HISTORIES:-200} - $${HISTORIES:-200} * 3 / 4)) tests/node/partition.sh $(B)
 	@CYCLES=$${CYCLES:-200} TERMS=$${TERMS:-20} ELECTION=$${ELECTION:-1000} tests/node/kill_cluster.sh $(B)
 
 bench-trio: deps

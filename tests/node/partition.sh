@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real nodes, cut apart, paused and killed under recorded load; trine-lincheck checks each short history: linearizable, no old value read
 # on any side of any cut, watchers told everything once and in order. After each, all members must have the same again.
-#   tests/node/test_partition.sh [BUILD_DIR]      HISTORIES=7 NODES=3 LOAD_SECONDS=3 SCENARIOS="leader_isolated ..."
+#   tests/node/partition.sh [BUILD_DIR]      HISTORIES=7 NODES=3 LOAD_SECONDS=3 SCENARIOS="leader_isolated ..."
 # Where network namespaces cannot be made, only pauses and kills remain, on loopback, and the output says so.
 set -uo pipefail
 build=$(realpath "${1:-build}")
