@@ -64,15 +64,23 @@ leader_killed() { cluster_kill "$l"; nap 0.8 1.2; cluster_up "$l"; }
 follower_killed() { cluster_kill "$f"; nap 0.4 1; cluster_up "$f"; }
 raftd_killed() { kill -9 "$(cat "$tmp/n$l/raftd.pid")"; nap 0.5 1; }
 stored_killed() { kill -9 "$(cat "$tmp/n$f/stored.pid")"; nap 0.5 1; kill -9 "$(cat "$tmp/n$l/stored.pid")"; }
+leader_stopped() { cluster_down "$l"; nap 0.2 0.6; cluster_up "$l"; }
+leader_moved() { # again and again
+    local to
+    for to in "$f" "$l" "$f"; do
+        cluster_ctl "$(cluster_leader)" move-leader "$(cluster_ctl "$to" endpoint status | awk -F', ' '{ print $2 }')" >/dev/null 2>&1
+        nap 0.1 0.4
+    done
+}
 isolated_and_killed() { isolate "$l"; nap 0.3 0.7; cluster_kill "$l"; cluster_up "$l"; nap 0.4 0.8; heal; }
 
 # The first of them are what `make check` takes.
 if net_can_cut; then
     all="leader_isolated leader_paused leader_deaf flapping majority_away follower_isolated paused_and_isolated leader_unheard follower_unheard
          one_link_cut follower_deaf leader_raftd_paused leader_killed nobody_hears leader_stored_paused follower_paused isolated_and_killed
-         follower_killed raftd_killed stored_killed"
+         follower_killed leader_stopped leader_moved raftd_killed stored_killed"
 else
-    all="leader_paused leader_killed follower_paused leader_raftd_paused follower_killed leader_stored_paused raftd_killed stored_killed"
+    all="leader_paused leader_killed follower_paused leader_raftd_paused follower_killed leader_stored_paused leader_stopped leader_moved raftd_killed stored_killed"
 fi
 read -ra scenarios <<<"$(echo "${SCENARIOS:-$all}" | tr '\n' ' ')"
 
