@@ -30,7 +30,7 @@ enum mutant {
     MUTANT_CONF_BEFORE_NOOP,       /* a change of membership before an entry of the term (the bug of 2015) */
     MUTANT_CONF_TWO_AT_ONCE,       /* a second change while the first is not committed */
     MUTANT_CONF_NOT_CUT,           /* a change outlives the truncation of its entry */
-    MUTANT_STALE_SYNC_REPORT,      /* a report from before a truncation counts after it */
+    MUTANT_SNAP_ASKS_NEW_LOG,      /* whether a snapshot replaced the log is asked of the new log (a bug of ours) */
     MUTANT_DROP_NOT_DURABLE,       /* the log is dropped up to what stored has applied, not synced */
     MUTANT_HAND_NOT_REWOUND,       /* stored comes back, and is not sent again what it lost */
     MUTANT_NUDGE_FORGOTTEN,        /* a lost append is never asked for */
@@ -41,7 +41,7 @@ enum mutant {
     MUTANT_WAL_PAYLOAD_UNCHECKED,  /* a payload's checksum is not looked at */
     MUTANT_WAL_DAMAGE_IS_TORN,     /* damage in the middle is cut away as if it were a torn tail */
     MUTANT_WAL_HEAD_UNSYNCED,      /* a new segment gets its name before its head is on disk */
-    MUTANT_WAL_OPEN_NAMES,        /* opening a log trusts names that the folder has not synced (a bug of ours) */
+    MUTANT_WAL_OPEN_NAMES,         /* opening a log trusts names that the folder has not synced (a bug of ours) */
 };
 
 #ifdef MUTANT

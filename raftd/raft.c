@@ -131,7 +131,7 @@ static void step_persisted(struct raft *r, const struct raft_event *ev)
 
     must(ev->hard_seq <= r->hard_seq);
     r->hard_done = MAX(r->hard_done, ev->hard_seq);
-    if (ev->index > r->log.persisted && ev->index <= r->log.offered && MUTATE(STALE_SYNC_REPORT, ev->hard_seq >= r->truncate_seq, true) &&
+    if (ev->index > r->log.persisted && ev->index <= r->log.offered && ev->hard_seq >= r->truncate_seq &&
         raft_log_term(&r->log, ev->index, &term) && term == ev->entry_term) {
         r->log.persisted = ev->index;
         raft_log_evict(&r->log);

@@ -72,8 +72,11 @@ void raft_snap_applied(struct raft *r, uint64_t applied, uint64_t durable)
 
 void raft_snap_loaded(struct raft *r, const struct raft_event *ev)
 {
+    uint64_t term = ev->entry_term;
+
     /* Not to be found out here: of what left our memory we would ask storage, which is the new log already. */
-    if (!ev->members) {
+    if (!ev->members ||
+        MUTATE(SNAP_ASKS_NEW_LOG, false, raft_log_term(&r->log, ev->index, &term) && term == ev->entry_term)) {
         raft_commit_to(r, ev->index);
         return;
     }
@@ -81,8 +84,8 @@ void raft_snap_loaded(struct raft *r, const struct raft_event *ev)
     must(r->log.truncate_from == 0 && r->log.offered == r->log.last);
     raft_log_replace(&r->log, ev->index, ev->entry_term);
     r->log_replaced = true;
-    if (r->role != RAFT_FOLLOWER || ev->entry_term > r->term)
-        raft_become_follower(r, MAX(r->term, ev->entry_term), RAFT_NONE);
+    if (r->role != RAFT_FOLLOWER || term > r->term)
+        raft_become_follower(r, MAX(r->term, term), RAFT_NONE);
     r->commit = r->applied = r->handed = r->durable = ev->index;
     r->drop_below = r->told_drop = r->log.first;
     r->config.index = ev->index;

@@ -44,7 +44,7 @@ for n in "${numbers[@]}"; do
     else
         printf '%3d  %-24s %-18s %6s   %s\n' "$n" "$name" "$(basename "$file")" \
             "$(sed -nE 's/.*: seed ([0-9]+),.*/\1/p' "$dir/out" | sort -n | head -1)" \
-            "$(grep -a '^broken' "$dir/err" | head -1 | sed -E 's/^broken: seed [0-9]+ at [0-9]+ ms: //' | cut -c1-90)"
+            "$({ grep -a '^broken' "$dir/err" || echo "the simulator cannot go on"; } | head -1 | sed -E 's/^broken: seed [0-9]+ at [0-9]+ ms: //' | cut -c1-90)"
         found=$((found + 1))
     fi
 done

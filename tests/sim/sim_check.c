@@ -167,9 +167,42 @@ static void check_leader(struct sim *s, struct sim_node *n)
                        term, i);
 }
 
+/* The membership that counts is the latest in the log, committed or not (thesis 4.1). */
+static void check_config(struct sim *s, struct sim_node *n)
+{
+    const struct raft_log *log = &n->raft->log;
+    const struct raft_config *c = &n->raft->config;
+    struct sim_state st;
+
+    if (log->offered != log->last || log->truncate_from > 0)
+        return; /* the log on disk does not know it yet */
+    sim_oracle_state(s, log->first - 1, &st);
+    for (uint64_t i = wal_find_kind(n->wal, log->first, ENTRY_CONF); i > 0;
+         i = wal_find_kind(n->wal, i + 1, ENTRY_CONF)) {
+        struct raft_conf_change change;
+        struct entry *e;
+        bool from_storage;
+
+        sim_must(s, raft_log_slice(log, i, i, SIZE_MAX, &e, 1, &from_storage) == 1);
+        if (raft_conf_decode(entry_data(e), &change) == 0)
+            st.member_count = raft_conf_apply(st.members, st.member_count, &change);
+        entry_unref(e);
+    }
+    for (size_t i = 0; i < st.member_count; i++) {
+        const struct raft_member *m = raft_config_find(c, st.members[i].id);
+
+        if (c->count != st.member_count || !m || m->learner != st.members[i].learner)
+            sim_broken(s, "the membership is the log's latest", "member %" PRIu64 ": %zu members, log %zu", n->id,
+                       c->count, st.member_count);
+    }
+}
+
 /* If two logs agree at an index, they agree before it. */
 void sim_check_matching(struct sim *s)
 {
+    for (size_t i = 0; i < s->node_count; i++)
+        if (s->nodes[i]->up)
+            check_config(s, s->nodes[i]);
     for (size_t a = 0; a < s->node_count; a++)
         for (size_t b = a + 1; b < s->node_count; b++) {
             struct sim_node *x = s->nodes[a], *y = s->nodes[b];
@@ -214,7 +247,7 @@ void sim_check(struct sim *s, struct sim_node *n)
 {
     check_committed(s, n);
     check_leader(s, n);
-    if (s->steps % 512 == 0)
+    if (s->steps % 256 == 0)
         sim_check_matching(s);
 }
 
