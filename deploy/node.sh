@@ -66,7 +66,13 @@ start() {
     echo "${pid_of[$1]}" >"$dir/$1.pid"
 }
 
-alive() { [ -n "${pid_of[$1]:-}" ] && kill -0 "${pid_of[$1]}" 2>/dev/null; }
+# Runs, and is ours: the number of one that has ended may be somebody else's by now.
+alive() {
+    local line state parent
+    { read -r line <"/proc/${pid_of[$1]:-none}/stat"; } 2>/dev/null || return 1
+    read -r state parent _ <<<"${line##*) }"
+    [ "$parent" = $$ ] && [ "$state" != Z ]
+}
 
 finish() {
     local d

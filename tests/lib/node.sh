@@ -61,9 +61,14 @@ stop_pid() {
     wait "$1" 2>/dev/null
 }
 
+# The number of one that has ended long ago may be somebody else's by now: only children of ours are stopped.
+is_ours() { [ "$(awk '/^PPid:/ { print $2 }' "/proc/$1/status" 2>/dev/null)" = $$ ]; }
+
 _cleanup() {
     local p
-    for p in "${_pids[@]}"; do stop_pid "$p"; done
+    for p in "${_pids[@]}"; do
+        ! is_ours "$p" || stop_pid "$p"
+    done
     [ -n "${KEEP_TMP:-}" ] && echo "kept $tmp" >&2 || rm -rf "$tmp"
 }
 trap _cleanup EXIT
