@@ -233,7 +233,7 @@ test_quota() {
     local port dir=$tmp/quota rev
     port=$(free_port)
     start_node "$dir" "$port" --quota-backend-bytes 3000000 || { not_ok "quota: the node starts"; return; }
-    out=$("$probe" puts --port "$port" --book "$tmp/quota.book" --count 2000 --value 10000 --until-error)
+    out=$("$probe" puts --port "$port" --book "$tmp/quota.book" --count 20000 --value 10000 --until-error) # the size is looked at twice a second
     matches "quota: over it puts are refused" "$out" "status 8: etcdserver: mvcc: database space exceeded"
     etcdctl_at "$port" del --prefix p/ >/dev/null
     rev=$(revision "$port")
