@@ -243,6 +243,7 @@ void sim_init(struct sim *s, uint64_t seed)
     rand_seed(&s->rand, seed * 0x9e3779b97f4a7c15u + 1);
     s->net.latency_us = 500;
     s->append_bytes = 3000;
+    s->keep_entries = 400;
     log_set_level(LOG_L_ERROR);
 }
 
