@@ -55,7 +55,7 @@ _Noreturn void __wrap_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_fatalx(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_must_failed(const char *expr, const char *file, int line, const char *func);
 
-_Noreturn static void give_up(const char *fmt, va_list args)
+PRINTF_LIKE(1, 0) _Noreturn static void give_up(const char *fmt, va_list args)
 {
     char text[300];
 
