@@ -155,7 +155,7 @@ sim: $(B)/bin/sim
 scenarios: $(B)/bin/sim
 	@$(B)/bin/sim --scenario tests/sim/scenarios/*.txt
 
-MUTANT_SEEDS ?= 2000
+MUTANT_SEEDS ?= 3000
 MUTANTS ?= all
 mutants: $(B)/bin/sim
 	@CC="$(CC)" FLAGS="$(CPPFLAGS) $(CFLAGS)" LINK="$(LDFLAGS) $(SIM_WRAP)" LIBS="$(SIM_LIBS)" \

@@ -365,6 +365,8 @@ static void step(struct scenario *c, const char *line)
         c->s->now_us += strtoull(words[1], NULL, 10) * SIM_MS;
     else if (strcmp(words[0], "appends") == 0)
         c->s->append_bytes = strtoull(words[1], NULL, 10);
+    else if (strcmp(words[0], "keep") == 0)
+        c->s->keep_entries = strtoull(words[1], NULL, 10);
     else if (strcmp(words[0], "write") == 0)
         write_step(c, words + 1, count - 1);
     else if (strcmp(words[0], "run") == 0)

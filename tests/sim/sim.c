@@ -55,7 +55,7 @@ _Noreturn void __wrap_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_fatalx(const char *fmt, ...) PRINTF_LIKE(1, 2);
 _Noreturn void __wrap_must_failed(const char *expr, const char *file, int line, const char *func);
 
-_Noreturn static void give_up(const char *fmt, va_list args)
+PRINTF_LIKE(1, 0) _Noreturn static void give_up(const char *fmt, va_list args)
 {
     char text[300];
 
@@ -243,6 +243,7 @@ void sim_init(struct sim *s, uint64_t seed)
     rand_seed(&s->rand, seed * 0x9e3779b97f4a7c15u + 1);
     s->net.latency_us = 500;
     s->append_bytes = 3000;
+    s->keep_entries = 400;
     log_set_level(LOG_L_ERROR);
 }
 

@@ -33,7 +33,6 @@
 #define SIM_HEARTBEAT_MS 20
 #define SIM_MS 1000 /* the clock counts microseconds */
 #define SIM_SEGMENT_BYTES 16384
-#define SIM_KEEP_ENTRIES 12
 #define SIM_ID_STEP 10 /* a member that comes after another one in its place has an id larger by this */
 
 /* --- the world (sim.c) ----------------------------------------------------------------------------- */
@@ -131,6 +130,7 @@ struct sim {
     bool mvcc;              /* stored's own apply code */
     size_t voters, node_count;
     size_t append_bytes;
+    uint64_t keep_entries; /* below what is durable: few make snapshots */
     struct sim_node *nodes[SIM_SLOTS];
     struct sim_net net;
     struct sim_oracle oracle;

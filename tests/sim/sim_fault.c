@@ -408,6 +408,7 @@ void sim_fault_init(struct sim *s)
     s->append_bytes = sim_chance(s, 300) ? 200 : 3000;
     s->mvcc = s->seed % 16 == 3;
     f->snapshots = f->snapshots && !s->mvcc;
+    s->keep_entries = f->snapshots ? 1 + sim_below(s, 12) : s->mvcc ? SIM_INDEX_MAX : 400;
     f->members = f->members && !s->mvcc; /* a new member would need a snapshot of it */
     sim_at(s, s->now_us + 300 * SIM_MS, (struct sim_event){.kind = SIM_EV_FAULT});
 }

@@ -347,7 +347,7 @@ void sim_node_write(struct sim_node *n, const uint64_t *terms, size_t count)
     struct wal *w = wal_open(&wc, &found, &why);
 
     must(w && count > 0);
-    wal_hard(w, terms[count - 1], RAFT_NONE, found.hard_seq + 1);
+    wal_hard(w, terms[count - 1], terms[count - 1] == found.term ? found.vote : RAFT_NONE, found.hard_seq + 1);
     for (size_t i = 0; i < count; i++) {
         struct entry *e = entry_new(ENTRY_NOOP, SLICE_EMPTY);
 
@@ -411,9 +411,7 @@ static void core_start(struct sim *s, struct sim_node *n, const struct wal_found
                            .inflight_bytes_max = 9000,
                            .cache_bytes_max = 4000,
                            .uncommitted_bytes_max = 100000,
-                           .keep_entries = s->faults.snapshots ? SIM_KEEP_ENTRIES
-                                           : s->mvcc           ? SIM_INDEX_MAX
-                                                               : 400,
+                           .keep_entries = s->keep_entries,
                            .storage = {wal_term, wal_entries, n->wal}};
     struct turn_conf tc = {.tag_base = rand_u64(&s->rand) >> 3,
                            .read_again_ms = 2 * SIM_HEARTBEAT_MS,
