@@ -34,12 +34,12 @@ struct call *call_open(struct gatewayd *g, struct h2 *h2, int32_t stream_id)
         g->free_calls = c->next;
     } else {
         c = xmalloc(sizeof(*c));
-        c->in = c->held = c->own = BUF_INIT;
+        c->in = c->held = c->own = c->user = BUF_INIT;
         c->segments = NULL;
         c->segment_cap = 0;
     }
     /* All but the memory that is kept. */
-    struct buf in = c->in, held = c->held, own = c->own;
+    struct buf in = c->in, held = c->held, own = c->own, user = c->user;
     struct segment *segments = c->segments;
     size_t segment_cap = c->segment_cap;
     *c = (struct call){
@@ -51,6 +51,7 @@ struct call *call_open(struct gatewayd *g, struct h2 *h2, int32_t stream_id)
         .in = in,
         .held = held,
         .own = own,
+        .user = user,
         .segments = segments,
         .segment_cap = segment_cap,
         .http_status = 200,
@@ -159,6 +160,7 @@ void call_close(struct call *c)
     inbound_drop(c);
     buf_keep_small(&c->held);
     buf_keep_small(&c->own);
+    buf_keep_small(&c->user);
     if (c->segment_cap > CALL_KEEP_SEGMENTS) {
         free(c->segments);
         c->segments = NULL;
@@ -181,6 +183,7 @@ struct gatewayd *call_gateway(struct call *c) { return c->gateway; }
 const struct call_handler *call_handler(const struct call *c) { return c->handler; }
 void call_set_state(struct call *c, void *state) { c->state = state; }
 void *call_state(const struct call *c) { return c->state; }
+const struct identity *call_identity(const struct call *c) { return &c->identity; }
 bool call_has_leader(const struct call *c) { return c->wants_leader; }
 uint64_t call_deadline_ms(const struct call *c) { return c->deadline_ms; }
 size_t call_queued_bytes(const struct call *c) { return c->queued; }

@@ -6,6 +6,7 @@
 
 #include "common/buf.h"
 #include "common/mem.h"
+#include "gatewayd/identity.h"
 
 struct call;
 struct gatewayd;
@@ -34,6 +35,8 @@ void *call_state(const struct call *c);
 bool call_has_leader(const struct call *c);       /* metadata hasleader: true */
 uint64_t call_deadline_ms(const struct call *c);  /* from grpc-timeout; UINT64_MAX: none */
 struct slice call_token(const struct call *c);    /* metadata token/authorization; empty: none */
+/* Who asks; borrowed, valid as long as the call. Known before a message reaches its handler. */
+const struct identity *call_identity(const struct call *c);
 
 /* Unary: message, trailers OK. Bytes are copied. Ends the call. */
 void call_reply(struct call *c, struct slice message);

@@ -33,6 +33,8 @@ struct call {
     size_t header_bytes;
     char *service_method; /* the path, only if no handler was found; owned */
     char *token;          /* owned; NULL: none */
+    struct buf user;      /* the identity's bytes */
+    struct identity identity;
     char *encoding;       /* grpc-encoding other than identity; owned */
     struct deadline deadline;
     uint64_t deadline_ms;
