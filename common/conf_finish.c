@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "common/tls.h"
 
@@ -251,6 +252,13 @@ static void default_cluster(struct conf *c)
     buf_fini(&text);
 }
 
+static int check_log(const struct conf *c, struct buf *why)
+{
+    struct log_rotation rotation;
+
+    return conf_log_rotation(c, &rotation, why);
+}
+
 int conf_finish(struct conf *c, struct buf *why)
 {
     int result = OK;
@@ -273,6 +281,10 @@ int conf_finish(struct conf *c, struct buf *why)
     if (check_plaintext(c, "listen-metrics-urls", c->listen_metrics_urls, why) != OK)
         result = E_INVALID;
     if (make_files_absolute(c, why) != OK)
+        return E_INVALID;
+    if (check_log(c, why) != OK)
+        result = E_INVALID;
+    if (c->wal_dir[0] != '\0' && make_absolute("wal-dir", &c->wal_dir, why) != OK)
         return E_INVALID;
     if (make_absolute("data-dir", &c->data_dir, why) != OK || make_absolute("run-dir", &c->run_dir, why) != OK)
         return E_INVALID;
