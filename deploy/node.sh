@@ -63,6 +63,7 @@ declare -A pid_of started_ms delay_ms
 now_ms() { date +%s%3N; }
 stopping=
 trap 'stopping=yes' TERM INT HUP
+trap '' PIPE # the port may be one that serves no HTTP
 
 start() {
     # setsid: a Ctrl-C reaches this script alone, which then stops the daemons in order.
@@ -98,7 +99,7 @@ finish() {
 healthy() {
     local line
     { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || return 1
-    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3
+    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3 2>/dev/null
     IFS= read -r -t 2 line <&3
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]
