@@ -110,6 +110,16 @@
 #define HTTP1_OUT_BYTES_MAX (64 * KIB)
 /* A kept-alive HTTP/1.1 connection without a request is closed after this. */
 #define HTTP1_IDLE_MS_MAX 120000
+/* JSON gateway: nesting of objects and arrays (a transaction TXN_DEPTH_MAX deep takes three levels for each); a request's text, which
+ * is longer than the message that its limit is for; a message that is answered, which is put together before it is converted, and
+ * its text. What is over is refused. */
+#define JSON_DEPTH_MAX 256
+#define JSON_BODY_BYTES_MAX (8 * MIB)
+#define JSON_ANSWER_BYTES_MAX (64 * MIB)
+#define JSON_TEXT_BYTES_MAX (128 * MIB)
+/* A WebSocket's message, and the bytes of one that wait for its client before no more are made. */
+#define WS_MESSAGE_BYTES_MAX JSON_BODY_BYTES_MAX
+#define WS_OUT_BYTES_MAX (256 * KIB)
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
 #define KEEP_ALIVE_WAITING_MAX 256
 /* SIGTERM: unary calls may finish for this long. */
