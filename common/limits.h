@@ -117,10 +117,14 @@
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000
-/* HTTP/1.1: request head, body (read and thrown away), and how long a head may take. */
+/* HTTP/1.1: request head, body, a line of a chunked body and its trailers, and how long a head and a body may take. The body of a
+ * stream (/v3/watch, ...) may be longer and come as slowly as it likes. */
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)
-#define HTTP1_BODY_BYTES_MAX (2 * MIB)
+#define HTTP1_BODY_BYTES_MAX (8 * MIB)
+#define HTTP1_CHUNK_LINE_BYTES_MAX ((size_t)256)
+#define HTTP1_TRAILER_BYTES_MAX (8 * KIB)
 #define HTTP1_HEAD_MS_MAX 10000
+#define HTTP1_BODY_MS_MAX 60000
 /* Bytes of pipelined requests that wait for the answer to an earlier one (a client that sends more is dropped), and of answers
  * that a client has not read before its next request is looked at. */
 #define HTTP1_IN_BYTES_MAX (256 * KIB)

@@ -361,10 +361,8 @@ void grpc_resume(struct call *c)
 {
     struct buf held = c->held;
     c->held = BUF_INIT;
-    if (held.len > 0) {
-        size_t taken = grpc_data(c, buf_slice(&held));
-        c->carrier->consumed(c, taken);
-    }
+    size_t taken = held.len > 0 ? grpc_data(c, buf_slice(&held)) : 0;
+    c->carrier->consumed(c, taken); /* also nothing: the carrier may keep more in front of us */
     if (c->held.data == NULL) {
         buf_reset(&held);
         c->held = held;
