@@ -33,8 +33,12 @@
 /* Compares, operations and nested transactions of one transaction, all levels together. etcd has no such limit, because its
  * per-level one is meant to be it; but 64 x 32 x 16 x ... empty ones are within that, and 4 MB of memory per 100 kB sent. */
 #define TXN_ALL_OPS_MAX 65536
-/* committed - applied above which proposals are refused with "etcdserver: too many requests" (§8). */
+/* Proposals are refused with "etcdserver: too many requests" (§8) while stored has more than so many committed entries to apply,
+ * as etcd does, and while it is so long behind. The entries themselves cost nothing, they are in the log; but who proposes now
+ * waits as long as stored is behind, and 5000 entries are a tenth of a second of its work, less than one busy moment of
+ * the machine. */
 #define APPLY_BACKLOG_ENTRIES_MAX 5000
+#define APPLY_BACKLOG_MS_MAX 2000
 /* Bytes of commands that one raftd holds un-committed before it refuses more. */
 #define PROPOSAL_BYTES_MAX (64 * MIB)
 /* Bytes of committed entries on their way to stored. */
