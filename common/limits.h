@@ -136,6 +136,22 @@
 /* SIGTERM: unary calls may finish for this long. */
 #define GATEWAY_STOP_MS_MAX 5000
 
+/* --- auth ------------------------------------------------------------------------------------ */
+/* What a new password's argon2id hash costs: libsodium's "interactive" figures, about 0.1 s. stored checks logins of unknown
+ * users against a hash of this cost, so that they take as long. */
+#define PASSWORD_OPS 2
+#define PASSWORD_MEMORY_BYTES (64 * MIB)
+/* Costs of hashes that clients bring; a hash over them is refused. bcrypt's 16 is about 5 s. */
+#define PASSWORD_OPS_MAX 16
+#define PASSWORD_MEMORY_MAX (256 * MIB)
+#define BCRYPT_COST_MAX 16
+/* Checks at the same time, so that reads keep half of the worker threads, and such that wait; over it: "too many requests". */
+#define PASSWORD_PARALLEL 2
+#define PASSWORD_QUEUE_MAX 128
+/* Tokens that are kept, of one user and of all; the oldest one makes room for a new one. */
+#define TOKENS_PER_USER_MAX 10000
+#define TOKENS_MAX 100000
+
 /* --- storage -------------------------------------------------------------------------------- */
 #define WAL_SEGMENT_BYTES (64 * MIB)
 #define QUOTA_BYTES_DEFAULT ((uint64_t)2 * 1024 * MIB)

@@ -20,6 +20,8 @@
 #include "common/mem.h"
 #include "proto/api.h"
 #include "proto/names.h"
+#include "stored/auth.h"
+#include "stored/authorize.h"
 #include "stored/backup.h"
 
 /* An answer that raftd takes to another member: a lease with its keys, and far more than such a one has. */
@@ -32,6 +34,7 @@ struct read_request {
     uint64_t index; /* SERVE: not before this is applied; QUERY: 0 */
     uint64_t req;
     struct command c; /* points into data */
+    uint64_t auth_gen; /* of auth when it was allowed */
     /* The answer; body is [body_at, body_at + body_len) of the job's out. */
     int err;
     size_t body_at, body_len, total;
@@ -58,6 +61,8 @@ struct open_result {
     size_t pos;
     uint64_t total;
     uint64_t begun_ms, asked_ms; /* backup: opened; asked for its last part */
+    struct buf command; /* of a range or a backup: to be allowed again when auth has changed */
+    uint64_t auth_gen;
     bool busy;      /* a worker is at it */
     bool forgotten; /* meanwhile nobody wants it; freed when the worker is done */
     bool more;
@@ -75,6 +80,7 @@ static void open_free(struct open_result *o)
         o->g->s->backups--;
     }
     buf_fini(&o->bytes);
+    buf_fini(&o->command);
     free(o);
 }
 
@@ -115,6 +121,19 @@ static void part_work(void *arg)
         o->err = range_next(o->range, RESULT_PART_BYTES, &o->bytes, &o->more);
 }
 
+/* May who asked for it still have it? */
+static int open_check(struct open_result *o)
+{
+    struct stored *s = o->g->s;
+    struct command c;
+
+    if (o->auth_gen == s->auth->gen)
+        return 0;
+    o->auth_gen = s->auth->gen;
+    must(command_decode(buf_slice(&o->command), &c) == 0);
+    return authorize_again(s, &c);
+}
+
 static void part_done(void *arg)
 {
     struct open_result *o = arg;
@@ -126,6 +145,8 @@ static void part_done(void *arg)
     }
     if (o->backup)
         o->total = backup_bytes(o->backup);
+    if (!o->err)
+        o->err = open_check(o);
     if (o->err)
         out_result(o->g, o->req, o->err, SLICE_EMPTY);
     else
@@ -205,10 +226,10 @@ void read_result(struct gateway *g, uint64_t req, struct slice body)
 /* --- backups ------------------------------------------------------------------------------------------------ */
 
 /* Its first part is empty, and comes at once: the gateway's clock for it stands until it asks for more. */
-static int backup_begin(struct gateway *g, uint64_t req, struct slice members)
+static int backup_begin(struct gateway *g, uint64_t req, const struct command *c)
 {
     struct stored *s = g->s;
-    struct rows_facts facts = {.member_id = s->member_id, .term = s->term, .members = members};
+    struct rows_facts facts = {.member_id = s->member_id, .term = s->term, .members = c->body};
     struct backup *backup;
 
     if (s->backups >= BACKUPS_MAX || HASH_COUNT(g->opens) >= OPEN_RESULTS_MAX)
@@ -218,6 +239,8 @@ static int backup_begin(struct gateway *g, uint64_t req, struct slice members)
         return err;
     struct open_result *o = open_add(g, req, 0);
     o->backup = backup;
+    command_encode(&o->command, c);
+    o->auth_gen = s->auth->gen;
     o->begun_ms = o->asked_ms = loop_now_ms(s->loop);
     s->backups++;
     out_result_part(g, req, 0, true, SLICE_EMPTY);
@@ -345,6 +368,9 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
     if (!g)
         return;
+    /* Auth has changed since it was allowed, and it may have read what was written after that. */
+    if (!r->err && r->auth_gen != s->auth->gen)
+        r->err = authorize_again(s, &r->c);
     if (r->err) {
         out_result(g, r->req, r->err, SLICE_EMPTY);
     } else if (!r->range) {
@@ -356,6 +382,8 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
         o->range = r->range;
         r->range = NULL;
+        command_encode(&o->command, &r->c);
+        o->auth_gen = s->auth->gen;
         out_result_part(g, r->req, o->total, true, body);
     }
 }
@@ -475,7 +503,10 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         err = E_STOPPED;
     if (!err && r->index && r->c.kind == COMMAND_RANGE && alarm_active(s, ALARM_CORRUPT))
         err = E_CORRUPT;
+    if (!err)
+        err = authorize(s, &r->c);
     if (!err) {
+        r->auth_gen = s->auth->gen;
         switch (r->c.kind) {
         case COMMAND_RANGE:
         case COMMAND_RANGE_STREAM:
@@ -491,7 +522,7 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
             upkeep_defragment(g, r->req);
             return true;
         case COMMAND_SNAPSHOT:
-            err = g->slot == LINK_SLOT_STORED ? E_INVALID : backup_begin(g, r->req, r->c.body);
+            err = g->slot == LINK_SLOT_STORED ? E_INVALID : backup_begin(g, r->req, &r->c);
             if (err)
                 break;
             return true;
@@ -514,8 +545,11 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         case COMMAND_ALARM:
             err = alarm_get(s, r->c.body, &out);
             break;
+        case COMMAND_PASSWORD:
+            auth_password_ask(g, r->req, r->c.body);
+            return true;
         default:
-            err = E_UNIMPLEMENTED;
+            err = auth_query(s, &r->c, &out);
         }
     }
     if (err)

@@ -14,6 +14,9 @@
 #include "stored/mvcc_inner.h"
 #include "stored/stored.h"
 
+/* Fields of authpb.User from this one on are not etcd's (auth.h). */
+#define AUTH_FIELD_OURS 100
+
 /* Ordered as their names are. */
 enum bucket_id {
     BUCKET_ALARM,
@@ -50,7 +53,7 @@ struct rows {
     size_t next;        /* its next row in few */
     struct db_iter *it; /* on its next row in LevelDB; NULL: to be made */
     bool given;         /* the iterator's row is in the caller's hands */
-    uint8_t key[ROWS_KEY_BYTES_MAX];
+    uint8_t key[ROWS_KEY_BYTES_MAX]; /* the given row's, if the store has another form of it */
     struct buf value;
 };
 
@@ -183,6 +186,24 @@ static int conf_state_make(struct rows *r, const struct rows_facts *facts)
     return err;
 }
 
+static int auth_make(struct rows *r)
+{
+    const uint8_t key[] = {META_AUTH, 's', 't', 'a', 't', 'e'};
+    struct buf state = BUF_INIT;
+    int err = db_get(r->m->db, r->view, slice_of(key, sizeof key), &state);
+
+    if (!err && state.len != 16)
+        err = E_DAMAGED;
+    if (!err) {
+        struct pair *p = few_add(r, BUCKET_AUTH);
+        buf_add_str(&p->key, "authEnabled");
+        buf_add_byte(&p->value, rev_load64(state.data) != 0);
+        few_add_number(r, BUCKET_AUTH, "authRevision", rev_load64(state.data + 8));
+    }
+    buf_fini(&state);
+    return err == E_NOT_FOUND ? 0 : err;
+}
+
 static int meta_make(struct rows *r, const struct rows_facts *facts)
 {
     uint64_t rev = 1, scheduled = 0, finished = 0;
@@ -210,6 +231,8 @@ int rows_open(struct mvcc *m, const struct rows_facts *facts, struct rows **out)
     if (!err)
         err = alarms_make(r);
     if (!err)
+        err = auth_make(r);
+    if (!err)
         err = conf_state_make(r, facts);
     if (err) {
         rows_close(r);
@@ -225,6 +248,10 @@ int rows_open(struct mvcc *m, const struct rows_facts *facts, struct rows **out)
 static char table_of(enum bucket_id id)
 {
     switch (id) {
+    case BUCKET_AUTH_ROLES:
+        return META_ROLE;
+    case BUCKET_AUTH_USERS:
+        return META_USER;
     case BUCKET_KEY:
         return REV_PREFIX;
     case BUCKET_LEASE:
@@ -272,6 +299,31 @@ static int lease_row(struct rows *r, struct slice key, struct slice value, struc
     return 1;
 }
 
+/* A role or a user, without the fields that are ours. */
+static int name_row(struct rows *r, struct slice key, struct slice value, struct row *row)
+{
+    struct slice rest = value;
+    struct pb_field f;
+    int got;
+
+    buf_reset(&r->value);
+    for (;;) {
+        const uint8_t *from = rest.data;
+
+        if ((got = pb_next(&rest, &f)) != 1)
+            break;
+        if (f.number < AUTH_FIELD_OURS)
+            buf_add(&r->value, from, (size_t)(rest.data - from));
+    }
+    if (got < 0) {
+        log_error("backup: %s: the record of a user or a role is damaged", db_dir(r->m->db));
+        return E_DAMAGED;
+    }
+    row->key = slice_of(key.data + 1, key.len - 1);
+    row->value = buf_slice(&r->value);
+    return 1;
+}
+
 /* 1; 0: the table is at its end. */
 static int table_next(struct rows *r, char prefix, struct row *row)
 {
@@ -288,7 +340,9 @@ static int table_next(struct rows *r, char prefix, struct row *row)
         return db_iter_status(r->it);
     if (key.data[0] != (uint8_t)prefix)
         return 0;
-    return r->at == BUCKET_KEY ? key_row(r, key, value, row) : lease_row(r, key, value, row);
+    if (r->at == BUCKET_KEY)
+        return key_row(r, key, value, row);
+    return r->at == BUCKET_LEASE ? lease_row(r, key, value, row) : name_row(r, key, value, row);
 }
 
 /* --- all ---------------------------------------------------------------------------------------------------------- */
