@@ -97,10 +97,10 @@ finish() {
 }
 
 healthy() {
-    local line
+    local line=
     { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || return 1
     printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3 2>/dev/null
-    IFS= read -r -t 2 line <&3
+    IFS= read -r -t 2 line <&3 2>/dev/null
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]
 }
