@@ -52,7 +52,7 @@ LIBS_common := -luv -lsystemd -lisal -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
 LIBS_stored := -lleveldb
-LIBS_gatewayd := -lnghttp2 -lnng -luv
+LIBS_gatewayd := -lnghttp2 -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
 all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
