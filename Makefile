@@ -48,7 +48,7 @@ objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON_OBJ := $(call objs,$(wildcard common/*.c))
 PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-LIBS_common := -luv -lsystemd -lisal -lssl -lcrypto
+LIBS_common := -luv -lsystemd -lisal -ljansson -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
 LIBS_stored := -lleveldb

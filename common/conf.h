@@ -172,6 +172,14 @@ int conf_check_urls(const char *list, bool listen, struct buf *why);
  * why not; appends without a newline. */
 int conf_check_cluster(const char *text, struct buf *why);
 
+/* feature-gates: whether text is good (says why not; appends without a newline), and whether a gate of conf_feature.c's table is on. */
+int conf_check_features(const char *gates, struct buf *why);
+bool conf_has_feature(const char *gates, const char *name);
+
+/* What log-outputs, enable-log-rotation and log-rotation-config-json come to. */
+struct log_rotation;
+int conf_log_rotation(const struct conf *c, struct log_rotation *r, struct buf *why);
+
 /* A slice of the list text, without blanks around it; *next moves behind the comma, NULL behind the last. */
 struct slice conf_next_item(const char **next);
 

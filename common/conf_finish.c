@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/mem.h"
 
 /* Links add the number of their slot behind an ipc path (".16"). */
@@ -112,7 +113,11 @@ static int check_tls(const struct conf *c, struct buf *why)
         result = E_INVALID;
     }
     if (strcmp(c->tls_min_version, "TLS1.3") == 0 && strcmp(c->tls_max_version, "TLS1.2") == 0) {
-        buf_add_str(why, "--tls-min-version is above --tls-max-version\n");
+        buf_printf(why, "min version (%s) is greater than max version (%s)\n", c->tls_min_version, c->tls_max_version);
+        result = E_INVALID;
+    }
+    if (strcmp(c->tls_min_version, "TLS1.3") == 0 && c->cipher_suites[0] != '\0') {
+        buf_add_str(why, "cipher suites cannot be configured when only TLS1.3 is enabled\n");
         result = E_INVALID;
     }
     return result;
@@ -176,6 +181,13 @@ static void default_cluster(struct conf *c)
     buf_fini(&text);
 }
 
+static int check_log(const struct conf *c, struct buf *why)
+{
+    struct log_rotation rotation;
+
+    return conf_log_rotation(c, &rotation, why);
+}
+
 int conf_finish(struct conf *c, struct buf *why)
 {
     int result = OK;
@@ -189,6 +201,10 @@ int conf_finish(struct conf *c, struct buf *why)
         result = E_INVALID;
     if (check_tls(c, why) != OK)
         result = E_INVALID;
+    if (check_log(c, why) != OK)
+        result = E_INVALID;
+    if (c->wal_dir[0] != '\0' && make_absolute("wal-dir", &c->wal_dir, why) != OK)
+        return E_INVALID;
     if (make_absolute("data-dir", &c->data_dir, why) != OK || make_absolute("run-dir", &c->run_dir, why) != OK)
         return E_INVALID;
 

@@ -16,6 +16,8 @@
 #define CALL_COMPACT_BYTES (64 * KIB)
 #define MESSAGE_SEND_BYTES_MAX ((size_t)INT32_MAX) /* grpc's own limit */
 
+const struct client CLIENT_ANY = {.serves = SERVES_GRPC | SERVES_HTTP};
+
 /* --- birth and death --------------------------------------------------------------------------- */
 
 static void deadline_fired(struct deadline *d, uint64_t now_ms)
@@ -46,6 +48,7 @@ struct call *call_open(struct gatewayd *g, const struct call_carrier *carrier, v
         .gateway = g,
         .carrier = carrier,
         .owner = owner,
+        .client = &CLIENT_ANY,
         .deadline = {.fire = deadline_fired},
         .deadline_ms = UINT64_MAX,
         .in = in,
@@ -184,6 +187,7 @@ struct gatewayd *call_gateway(struct call *c) { return c->gateway; }
 const struct call_handler *call_handler(const struct call *c) { return c->handler; }
 void call_set_state(struct call *c, void *state) { c->state = state; }
 void *call_state(const struct call *c) { return c->state; }
+const struct client *call_client(const struct call *c) { return c->client; }
 const struct identity *call_identity(const struct call *c) { return &c->identity; }
 bool call_has_leader(const struct call *c) { return c->wants_leader; }
 uint64_t call_deadline_ms(const struct call *c) { return c->deadline_ms; }
@@ -198,6 +202,11 @@ bool call_is_crowded(const struct call *c)
 struct slice call_token(const struct call *c)
 {
     return c->token != NULL ? slice_str(c->token) : SLICE_EMPTY;
+}
+
+struct slice call_common_name(const struct call *c)
+{
+    return c->client->common_name != NULL ? slice_str(c->client->common_name) : SLICE_EMPTY;
 }
 
 void call_pause(struct call *c, bool paused)

@@ -24,6 +24,7 @@
 struct h2 {
     struct gatewayd *gateway;
     nghttp2_session *session;
+    const struct client *client;
     void (*wants_write)(void *arg);
     void *arg;
     struct call *calls;    /* all that are open */
@@ -216,6 +217,7 @@ static int begin_headers_cb(nghttp2_session *session, const nghttp2_frame *frame
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
     }
     c->stream_id = frame->hd.stream_id;
+    c->client = h->client;
     c->next = h->calls;
     if (c->next != NULL) {
         c->next->prev = c;
@@ -357,6 +359,7 @@ struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg)
     }
     struct h2 *h = xcalloc(1, sizeof(*h));
     h->gateway = g;
+    h->client = &CLIENT_ANY;
     h->wants_write = wants_write;
     h->arg = arg;
     h->last_ping_ms = h->ping_sent_ms = NOTHING;
@@ -372,6 +375,8 @@ struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg)
     h->wants_write(h->arg);
     return h;
 }
+
+void h2_set_client(struct h2 *h, const struct client *client) { h->client = client; }
 
 void h2_free(struct h2 *h)
 {
