@@ -75,6 +75,8 @@
     X(STR, trusted_ca_file, "trusted-ca-file", "", 0, 0, "authorities (PEM) that clients' certificates come from; given, clients need one") \
     X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
     X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
+    X(STR, client_cert_allowed_cn, "client-cert-allowed-cn", "", 0, 0, "common names that clients' certificates may have (comma list)") \
+    X(BOOL, allow_plaintext, "allow-plaintext", "false", 0, 0, "let clients' URLs with http be other than loopback addresses") \
     X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
     X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \
     X(STR, listen_metrics_urls, "listen-metrics-urls", "", 0, 0, "further places that serve /metrics, /health, /livez and /readyz only (comma list)") \
@@ -158,10 +160,12 @@ int conf_parse_retention(const char *mode, const char *text, uint64_t *value);
 
 /* One URL of a comma list, "http://host:port". The array is given: conf_free_urls. */
 struct conf_url {
-    char *scheme; /* "http", "https", "unix" */
-    char *host;   /* without the brackets of IPv6; the path if the scheme is "unix" */
-    uint16_t port; /* 0 if the scheme is "unix" */
+    char *scheme; /* "http", "https", "unix", "unixs" (with TLS) */
+    char *host;   /* without the brackets of IPv6; the path if the scheme is "unix" or "unixs" */
+    uint16_t port; /* 0 if it is one of these */
 };
+/* Clear text for whoever reaches it: http, and neither a loopback address nor localhost. */
+bool conf_url_is_open(const struct conf_url *url);
 int conf_parse_urls(const char *list, struct conf_url **urls, size_t *count);
 void conf_free_urls(struct conf_url *urls, size_t count);
 /* Says why a list is not good, in etcd's words where it has them; appends without a newline. With listen the host must be

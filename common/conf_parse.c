@@ -199,7 +199,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
 
     rest += strlen("://");
     *u = (struct conf_url){0};
-    if (slice_eq(scheme, SLICE_LIT("unix"))) {
+    if (slice_eq(scheme, SLICE_LIT("unix")) || slice_eq(scheme, SLICE_LIT("unixs"))) {
         if (*rest == '\0') {
             buf_printf(why, "unix URL without a path: %s", text);
             return E_INVALID;
@@ -215,7 +215,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
             return E_INVALID;
         }
     } else {
-        buf_printf(why, "URL scheme must be http, https or unix: %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix or unixs: %s", text);
         return E_INVALID;
     }
     u->scheme = slice_dup_str(scheme);
@@ -269,9 +269,15 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 }
 
+bool conf_url_is_open(const struct conf_url *url)
+{
+    return strcmp(url->scheme, "http") == 0 && strcmp(url->host, "localhost") != 0 && strncmp(url->host, "127.", 4) != 0 &&
+           strcmp(url->host, "::1") != 0;
+}
+
 static int check_listen(const struct conf_url *u, struct buf *why)
 {
-    if (strcmp(u->scheme, "unix") == 0)
+    if (strncmp(u->scheme, "unix", 4) == 0)
         return OK;
     if (strcmp(u->host, "localhost") != 0 && !is_address(u->host)) {
         buf_printf(why, "expected IP in URL for binding (%s://%s:%u)", u->scheme, u->host, u->port);
@@ -310,7 +316,7 @@ static int check_member(const char *text, const char **url, struct buf *why)
 
     if (err != OK)
         return err;
-    if (strcmp(parsed.scheme, "unix") == 0) {
+    if (strncmp(parsed.scheme, "unix", 4) == 0) {
         buf_printf(why, "peers are reached by http or https: %s", text);
         err = E_INVALID;
     }

@@ -76,6 +76,23 @@
 /* --- clients of a gateway ---------------------------------------------------------------------- */
 /* Connections; more are closed at once. The limit on open files may lower it. */
 #define CONNECTIONS_MAX 20000
+/* Connections that have not said what they want; the oldest makes room for the next. When there are CONNECTIONS_MAX, so many of
+ * them are left alone. */
+#define HALF_OPEN_MAX 4096
+#define HALF_OPEN_KEPT 256
+/* TLS handshakes at a time: an unfinished one takes some 30 KiB. Those that come meanwhile wait, and who lets them wait for so long
+ * is closed. A certificate chain is a few KiB. */
+#define HANDSHAKES_MAX 512
+#define HANDSHAKE_PATIENCE_MS 250
+#define HANDSHAKE_BYTES_MAX (64 * KIB)
+/* Workers that make them: each costs a signature, and other work must find a worker too. */
+#define HANDSHAKE_JOBS_MAX 2
+/* What TLS itself has to answer (new keys) to a client that does not read. */
+#define TLS_ANSWERS_BYTES_MAX (16 * KIB)
+/* Read from a connection at a time, by a buffer that all share. */
+#define CONN_READ_BYTES (64 * KIB)
+/* What the kernel may hold of one connection that it has not sent yet. */
+#define CONN_UNSENT_BYTES ((int)(128 * KIB))
 /* Files that a gateway keeps free for its links and for standard streams. */
 #define CONNECTION_SPARE_FILES 64
 /* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */

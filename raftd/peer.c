@@ -465,6 +465,8 @@ struct tls_context *peers_tls(const struct conf *c, bool server, struct buf *why
         .check_address = !c->peer_skip_client_san_verification,
         .min_version = c->tls_min_version,
         .max_version = c->tls_max_version,
+        .cipher_suites = c->cipher_suites,
+        .self_signed_years = (unsigned)c->self_signed_cert_validity,
     };
     return tls_context_new(&tc, why);
 }
