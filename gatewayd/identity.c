@@ -210,7 +210,7 @@ static void wake(struct login *l)
         if (c->over) {
             continue;
         }
-        bool is_moot = batch.err != E_TIMEOUT && !c->gateway->auth->enabled && c->gateway->auth->known;
+        bool is_moot = c->gateway->auth->known && !c->gateway->auth->enabled; /* it went off meanwhile */
         if (of_state && batch.err == OK ? identity_admit(c) : is_moot || take_answer(c, &batch)) {
             grpc_admitted(c);
         }
