@@ -75,24 +75,28 @@ static bool parse_piece(const char **p, uint64_t *ns)
     return !__builtin_add_overflow(*ns, rest, ns) && *ns <= INT64_MAX;
 }
 
-int conf_parse_duration(const char *text, uint64_t *ms)
+int conf_parse_ns(const char *text, uint64_t *ns)
 {
-    uint64_t total_ns = 0;
-
-    if (strcmp(text, "0") == 0) { /* the only number that needs no unit */
-        *ms = 0;
+    *ns = 0;
+    if (strcmp(text, "0") == 0) /* the only number that needs no unit */
         return OK;
-    }
     if (*text == '\0')
         return E_INVALID;
     while (*text != '\0') {
-        uint64_t ns;
-        if (!parse_piece(&text, &ns) || __builtin_add_overflow(total_ns, ns, &total_ns) || total_ns > INT64_MAX)
+        uint64_t piece;
+        if (!parse_piece(&text, &piece) || __builtin_add_overflow(*ns, piece, ns) || *ns > INT64_MAX)
             return E_INVALID;
     }
-    if (total_ns % 1000000 != 0)
+    return OK;
+}
+
+int conf_parse_duration(const char *text, uint64_t *ms)
+{
+    uint64_t ns;
+
+    if (conf_parse_ns(text, &ns) != OK || ns % 1000000 != 0)
         return E_INVALID;
-    *ms = total_ns / 1000000;
+    *ms = ns / 1000000;
     return OK;
 }
 

@@ -33,8 +33,12 @@
 /* Compares, operations and nested transactions of one transaction, all levels together. etcd has no such limit, because its
  * per-level one is meant to be it; but 64 x 32 x 16 x ... empty ones are within that, and 4 MB of memory per 100 kB sent. */
 #define TXN_ALL_OPS_MAX 65536
-/* committed - applied above which proposals are refused with "etcdserver: too many requests" (§8). */
+/* Proposals are refused with "etcdserver: too many requests" (§8) while stored has more than so many committed entries to apply,
+ * as etcd does, and while it is so long behind. The entries themselves cost nothing, they are in the log; but who proposes now
+ * waits as long as stored is behind, and 5000 entries are a tenth of a second of its work, less than one busy moment of
+ * the machine. */
 #define APPLY_BACKLOG_ENTRIES_MAX 5000
+#define APPLY_BACKLOG_MS_MAX 2000
 /* Bytes of commands that one raftd holds un-committed before it refuses more. */
 #define PROPOSAL_BYTES_MAX (64 * MIB)
 /* Bytes of committed entries on their way to stored. */
@@ -144,6 +148,22 @@
 #define AUTHENTICATE_TRIES_MAX 10
 /* SIGTERM: unary calls may finish for this long. */
 #define GATEWAY_STOP_MS_MAX 5000
+
+/* --- auth ------------------------------------------------------------------------------------ */
+/* What a new password's argon2id hash costs: libsodium's "interactive" figures, about 0.1 s. stored checks logins of unknown
+ * users against a hash of this cost, so that they take as long. */
+#define PASSWORD_OPS 2
+#define PASSWORD_MEMORY_BYTES (64 * MIB)
+/* Costs of hashes that clients bring; a hash over them is refused. bcrypt's 16 is about 5 s. */
+#define PASSWORD_OPS_MAX 16
+#define PASSWORD_MEMORY_MAX (256 * MIB)
+#define BCRYPT_COST_MAX 16
+/* Checks at the same time, so that reads keep half of the worker threads, and such that wait; over it: "too many requests". */
+#define PASSWORD_PARALLEL 2
+#define PASSWORD_QUEUE_MAX 128
+/* Tokens that are kept, of one user and of all; the oldest one makes room for a new one. */
+#define TOKENS_PER_USER_MAX 10000
+#define TOKENS_MAX 100000
 
 /* --- storage -------------------------------------------------------------------------------- */
 #define WAL_SEGMENT_BYTES (64 * MIB)

@@ -71,6 +71,8 @@ void gatewayd_set_leader(struct gatewayd *g, uint64_t term, uint64_t leader, boo
     g->leader = leader;
     g->is_learner = is_learner;
     g->has_leader = leader != 0;
+    if (g->has_leader != had_leader)
+        notify_status(g->has_leader ? "serving, the leader is %llx" : "no leader", (unsigned long long)leader);
     if (g->has_leader) {
         deadline_stop(g, &g->no_leader);
         retry_unsent(g);

@@ -61,6 +61,7 @@ struct pending {
     bool of_old_leader;      /* ambiguous because its leader is gone: a restart of raftd makes it no worse */
     uint64_t round;          /* of barriers, that it waits for */
     uint64_t raftd_instance; /* it was sent to, if sent */
+    uint64_t sent_term;      /* of the leader that was known then; 0: none was */
     uint64_t stored_session; /* of our link to stored when it was sent */
     int doomed;              /* err to end with, once the list is walked through */
     uint32_t slot;           /* position in the slab */

@@ -85,6 +85,7 @@ static void send_now(struct gatewayd *g, struct pending *p)
         break;
     }
     p->sent = true;
+    p->sent_term = g->has_leader ? g->term : 0;
     p->raftd_instance = g->raftd_instance;
     p->stored_session = g->stored_up ? g->stored_session : 0; /* 0 proves nothing, see barrier_done */
 }
@@ -424,6 +425,10 @@ void retry_refused(struct gatewayd *g, const struct fr_refused *r)
         pending_rename(&g->pending, p);
         refresh_command(g, p);
         p->sent = false;
+        if (g->has_leader && g->term > p->sent_term) {
+            send_now(g, p); /* the one it was refused by is not the one we know of now */
+            return;
+        }
         if (!timer_armed(&g->retry.timer)) {
             deadline_set(g, &g->retry, gatewayd_now_ms(g) + RETRY_MS);
         }

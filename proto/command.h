@@ -59,7 +59,7 @@
  *                                    PASSWORD's answer (older than the store's: E_AUTH_OLD_REVISION, ask PASSWORD again); no user.
  *                                    Answer: AuthenticateResponse with the whole token, letters "." index of the entry
  *   TOKEN                            body { 2 token }. Answer, TokenAnswer { 1 name, 2 auth_rev }: the user, and the auth revision at
- *                                    which that is true; or E_INVALID_AUTH_TOKEN
+ *                                    which that is true; or E_INVALID_AUTH_TOKEN; E_AUTH_NOT_ENABLED when auth is off here
  *
  * A command that stored proposes itself has origin, slot and instance 0. Gateways' slots begin at 1, and no part of the
  * envelope but the user comes from a client: nobody outside can make such a command. */

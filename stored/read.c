@@ -19,6 +19,8 @@
 #include "common/mem.h"
 #include "proto/api.h"
 #include "proto/names.h"
+#include "stored/auth.h"
+#include "stored/authorize.h"
 
 /* An answer that raftd takes to another member: a lease with its keys, and far more than such a one has. */
 #define RAFTD_RESULT_BYTES_MAX (8 * MIB)
@@ -30,6 +32,7 @@ struct read_request {
     uint64_t index; /* SERVE: not before this is applied; QUERY: 0 */
     uint64_t req;
     struct command c; /* points into data */
+    uint64_t auth_gen; /* of auth when it was allowed */
     /* The answer; body is [body_at, body_at + body_len) of the job's out. */
     int err;
     size_t body_at, body_len, total;
@@ -54,6 +57,8 @@ struct open_result {
     struct buf bytes;        /* the rest itself; for a range: the part that a worker has just made */
     size_t pos;
     size_t total;
+    struct buf command; /* of a range: to be allowed again when auth has changed */
+    uint64_t auth_gen;
     bool busy;      /* a worker is at it */
     bool forgotten; /* meanwhile nobody wants it; freed when the worker is done */
     bool more;
@@ -67,6 +72,7 @@ static void open_free(struct open_result *o)
     if (o->range)
         range_close(o->range);
     buf_fini(&o->bytes);
+    buf_fini(&o->command);
     free(o);
 }
 
@@ -104,6 +110,19 @@ static void part_work(void *arg)
     o->err = range_next(o->range, RESULT_PART_BYTES, &o->bytes, &o->more);
 }
 
+/* May who asked for it still have it? */
+static int open_check(struct open_result *o)
+{
+    struct stored *s = o->g->s;
+    struct command c;
+
+    if (o->auth_gen == s->auth->gen)
+        return 0;
+    o->auth_gen = s->auth->gen;
+    must(command_decode(buf_slice(&o->command), &c) == 0);
+    return authorize_again(s, &c);
+}
+
 static void part_done(void *arg)
 {
     struct open_result *o = arg;
@@ -113,6 +132,8 @@ static void part_done(void *arg)
         open_free(o);
         return;
     }
+    if (!o->err)
+        o->err = open_check(o);
     if (o->err)
         out_result(o->g, o->req, o->err, SLICE_EMPTY);
     else
@@ -286,6 +307,9 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
     if (!g)
         return;
+    /* Auth has changed since it was allowed, and it may have read what was written after that. */
+    if (!r->err && r->auth_gen != s->auth->gen)
+        r->err = authorize_again(s, &r->c);
     if (r->err) {
         out_result(g, r->req, r->err, SLICE_EMPTY);
     } else if (!r->range) {
@@ -297,6 +321,8 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
         o->range = r->range;
         r->range = NULL;
+        command_encode(&o->command, &r->c);
+        o->auth_gen = s->auth->gen;
         out_result_part(g, r->req, o->total, true, body);
     }
 }
@@ -416,7 +442,10 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         err = E_STOPPED;
     if (!err && r->index && r->c.kind == COMMAND_RANGE && alarm_active(s, ALARM_CORRUPT))
         err = E_CORRUPT;
+    if (!err)
+        err = authorize(s, &r->c);
     if (!err) {
+        r->auth_gen = s->auth->gen;
         switch (r->c.kind) {
         case COMMAND_RANGE:
         case COMMAND_RANGE_STREAM:
@@ -447,8 +476,11 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         case COMMAND_ALARM:
             err = alarm_get(s, r->c.body, &out);
             break;
+        case COMMAND_PASSWORD:
+            auth_password_ask(g, r->req, r->c.body);
+            return true;
         default:
-            err = E_UNIMPLEMENTED;
+            err = auth_query(s, &r->c, &out);
         }
     }
     if (err)

@@ -61,6 +61,10 @@
 #define META_RESULTS 'o'  /* index of the batch -> results of this node's gateways */
 #define META_ALARM 'a'    /* member id, kind -> empty */
 #define META_IDENTITY 'n' /* "id" -> cluster id, member id */
+#define META_AUTH 'A'     /* these four: auth.h */
+#define META_USER 'u'
+#define META_ROLE 'r'
+#define META_TOKEN 't'
 
 struct stored;
 struct open_result;
@@ -68,6 +72,7 @@ struct watch_range;
 struct history_request;
 struct results;
 struct alarms;
+struct auth;
 struct space;
 struct upkeep;
 struct auto_compact;
@@ -138,6 +143,8 @@ struct stored {
 
     struct results *results;
     struct alarms *alarms;
+    struct auth *auth;
+    uint64_t auth_starts; /* times that auth was loaded */
     struct space *space;
     struct upkeep *upkeep;
     struct auto_compact *auto_compact;
@@ -184,6 +191,7 @@ void out_propose(struct stored *s, enum command_kind kind, struct slice body); /
 void out_result(struct gateway *g, uint64_t req, int err, struct slice body);
 void out_result_part(struct gateway *g, uint64_t req, uint64_t total, bool more, struct slice body);
 void out_watching(struct gateway *g, uint64_t token);
+void out_auth(struct gateway *g);
 void out_event(struct gateway *g, const struct ring_event *e, bool last);
 void out_past(struct gateway *g, uint64_t token, const struct ring_event *e, bool last, bool want_prev);
 void out_past_end(struct gateway *g, uint64_t token, int64_t next, int64_t compact_rev);
