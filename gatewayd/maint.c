@@ -53,6 +53,9 @@ void maint_alarm(struct call *c, struct slice bytes)
     uint64_t action = 0, req = 0;
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(bytes, 1, &action);
     if (err == OK) {
+        err = identity_check_user(g, call_identity(c));
+    }
+    if (err == OK) {
         enum pending_via via = action == ALARM_GET ? VIA_READ : VIA_PROPOSE;
         err = pending_command(g, call_identity(c), via, COMMAND_ALARM, bytes, call_answer, c, &req);
     }
