@@ -157,6 +157,7 @@ void lease_keep_alive_closed(struct call *c);
 /* --- maint.c, cluster.c --- */
 void maint_status(struct call *c, struct slice bytes);
 void maint_hash_kv(struct call *c, struct slice bytes);
+void maint_hash(struct call *c, struct slice bytes);
 void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
@@ -178,6 +179,11 @@ void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* Membe
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */
 void cluster_forget(struct member *members, size_t count);
+
+/* --- backup.c --- */
+void backup_snapshot(struct call *c, struct slice bytes);
+void backup_writable(struct call *c);
+void backup_closed(struct call *c);
 
 /* --- auth.c: the Auth service --- */
 void auth_enable(struct call *c, struct slice bytes);

@@ -45,6 +45,7 @@ static void local_query(struct call *c, enum command_kind kind, struct slice byt
 }
 
 void maint_hash_kv(struct call *c, struct slice bytes) { local_query(c, COMMAND_HASH_KV, bytes); }
+void maint_hash(struct call *c, struct slice bytes) { local_query(c, COMMAND_HASH, bytes); }
 void maint_defragment(struct call *c, struct slice bytes) { local_query(c, COMMAND_DEFRAGMENT, bytes); }
 
 void maint_alarm(struct call *c, struct slice bytes)

@@ -99,7 +99,7 @@ static void send_again(struct gatewayd *g, struct pending *p)
 
 static uint64_t timeout_of(const struct gatewayd *g, enum command_kind kind, struct slice body)
 {
-    if (kind == COMMAND_DEFRAGMENT || kind == COMMAND_HASH_KV) {
+    if (kind == COMMAND_DEFRAGMENT || kind == COMMAND_HASH_KV || kind == COMMAND_HASH) {
         return LONG_TIMEOUT_MS;
     }
     if (kind == COMMAND_COMPACT) {
