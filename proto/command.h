@@ -48,7 +48,9 @@
     X(ROLE_REVOKE, 56, "AuthRoleRevokePermissionRequest", true) \
     X(PASSWORD, 57, "AuthenticateRequest", false) /* READ: is the password right? AuthStatusResponse */ \
     X(TOKEN, 58, "AuthenticateResponse", false) /* whose token? TokenAnswer below */ \
-    X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */
+    X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */ \
+    X(HASH, 60, "HashRequest", false) \
+    X(SNAPSHOT, 61, "MemberListResponse", false) /* who is in the cluster; the answer is the backup's bytes themselves */
 
 /* Auth. A password travels in PASSWORD alone, which is a read; it never enters the log.
  *
