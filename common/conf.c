@@ -34,7 +34,8 @@ static const struct key keys[] = {
     CONF_KEYS(KEY_ROW)
 #undef KEY_ROW
 };
-_Static_assert(ARRAY_LEN(keys) == CONF_KEY_COUNT && CONF_KEY_COUNT <= 64, "struct conf.given has one bit per key");
+_Static_assert(ARRAY_LEN(keys) == CONF_KEY_COUNT && CONF_KEY_COUNT <= 8 * sizeof(((struct conf *)NULL)->given),
+               "struct conf.given has one bit per key");
 
 static const struct key *find_key(const char *name)
 {
@@ -69,7 +70,7 @@ bool conf_is_given(const struct conf *c, const char *key)
     const struct key *k = find_key(key);
 
     must(k != NULL);
-    return (c->given >> (k - keys)) & 1;
+    return (c->given[(k - keys) / 8] >> ((k - keys) % 8)) & 1;
 }
 
 /* Changes of one letter that lead from a to b (Levenshtein). Both at most KEY_BYTES_MAX long. */
@@ -299,11 +300,35 @@ static int check_compaction_mode(const char *value, struct buf *why)
     return check_word(value, "periodic", "revision", why);
 }
 
+static int check_listen_urls_or_none(const char *value, struct buf *why)
+{
+    return value[0] == '\0' ? OK : conf_check_urls(value, true, why);
+}
+
+static int check_metrics(const char *value, struct buf *why)
+{
+    return check_word(value, "basic", "extensive", why);
+}
+
+static int check_log_format(const char *value, struct buf *why)
+{
+    return check_word(value, "console", "json", why);
+}
+
+/* The parameters of jwt are read by who uses them. */
+static int check_auth_token(const char *value, struct buf *why)
+{
+    if (strcmp(value, "simple") == 0 || strncmp(value, "jwt,", 4) == 0)
+        return OK;
+    buf_printf(why, "\"%s\" is neither simple nor jwt,NAME=VALUE,...", value);
+    return E_INVALID;
+}
+
 static int check_log_level(const char *value, struct buf *why)
 {
     enum log_level level;
 
-    if (log_level_parse(value, &level) == OK)
+    if (log_level_parse(value, &level) == OK || strcmp(value, "panic") == 0 || strcmp(value, "fatal") == 0)
         return OK;
     buf_printf(why, "\"%s\" is not error, warn, info, debug or trace", value);
     return E_INVALID;
@@ -331,7 +356,13 @@ static const struct {
     {"tls-max-version", check_tls_max},
     {"auto-compaction-mode", check_compaction_mode},
     {"auto-compaction-retention", check_not_empty},
+    {"listen-client-http-urls", check_listen_urls_or_none},
+    {"listen-metrics-urls", check_listen_urls_or_none},
+    {"auth-token", check_auth_token},
+    {"metrics", check_metrics},
     {"log-level", check_log_level},
+    {"log-format", check_log_format},
+    {"log-outputs", check_not_empty},
 };
 
 static int set_text(const struct key *k, const char **member, const char *value, struct buf *why)
@@ -448,7 +479,7 @@ int conf_set(struct conf *c, const char *key, const char *value, const char *whe
     int err = set_value(c, k, value, &reason);
 
     if (err == OK) {
-        c->given |= (uint64_t)1 << (k - keys);
+        c->given[(k - keys) / 8] |= (uint8_t)(1u << ((k - keys) % 8));
     } else {
         buf_printf(why, "%s: ", where);
         if (!ends_with(where, key)) /* "--name: name: ..." would say it twice */

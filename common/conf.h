@@ -65,8 +65,47 @@
     X(BOOL, peer_skip_client_san_verification, "peer-skip-client-san-verification", "false", 0, 0, "do not compare a connecting member's address with its certificate") \
     X(STR, tls_min_version, "tls-min-version", "TLS1.2", 0, 0, "TLS1.2 or TLS1.3") \
     X(STR, tls_max_version, "tls-max-version", "", 0, 0, "TLS1.2 or TLS1.3; default the newest") \
+    X(STR, cipher_suites, "cipher-suites", "", 0, 0, "suites of TLS 1.2, by their IANA names (comma list); default OpenSSL's choice") \
+    X(U64, self_signed_cert_validity, "self-signed-cert-validity", "1", 1, 100, "years that certificates made by auto-tls and peer-auto-tls are good for") \
+    X(STR, cert_file, "cert-file", "", 0, 0, "certificate (PEM, with its chain) shown to clients") \
+    X(STR, key_file, "key-file", "", 0, 0, "its private key (PEM)") \
+    X(STR, client_cert_file, "client-cert-file", "", 0, 0, "another certificate for connections of this node to its own client port") \
+    X(STR, client_key_file, "client-key-file", "", 0, 0, "its private key (PEM)") \
+    X(BOOL, client_cert_auth, "client-cert-auth", "false", 0, 0, "only clients with a certificate may connect") \
+    X(STR, trusted_ca_file, "trusted-ca-file", "", 0, 0, "authorities (PEM) that clients' certificates come from; given, clients need one") \
+    X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
+    X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
+    X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
+    X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \
+    X(STR, listen_metrics_urls, "listen-metrics-urls", "", 0, 0, "further places that serve /metrics, /health, /livez and /readyz only (comma list)") \
+    X(BOOL, enable_grpc_gateway, "enable-grpc-gateway", "true", 0, 0, "serve the JSON paths /v3/") \
+    X(STR, cors, "cors", "*", 0, 0, "origins that browsers' scripts may come from (comma list), * = any") \
+    X(STR, host_whitelist, "host-whitelist", "*", 0, 0, "names that plain HTTP requests may call this server by (comma list), * = any") \
+    X(BOOL, socket_reuse_address, "socket-reuse-address", "false", 0, 0, "bind addresses whose old connections still linger") \
+    X(STR, auth_token, "auth-token", "simple", 0, 0, "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION") \
+    X(U64, auth_token_ttl, "auth-token-ttl", "300", 1, UINT32_MAX, "seconds that a simple token lives after its last use") \
+    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the hash of a new password") \
+    X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
+    X(BOOL, enable_pprof, "enable-pprof", "false", 0, 0, "serve the debugging pages /debug/ of the gateway") \
+    X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
+    X(DUR, warning_apply_duration_ms, "warning-apply-duration", "100ms", 0, UINT64_MAX, "entries that take longer to apply are logged") \
+    X(DUR, corrupt_check_time_ms, "corrupt-check-time", "0s", 0, UINT64_MAX, "pause between comparisons of the members' data; 0 = none") \
+    X(DUR, compact_hash_check_time_ms, "compact-hash-check-time", "1m", 1, UINT64_MAX, "pause between comparisons of the members' hashes of compactions") \
+    X(DUR, downgrade_check_time_ms, "downgrade-check-time", "5s", 0, UINT64_MAX, "pause between looks at a downgrade under way") \
+    X(STR, feature_gates, "feature-gates", "", 0, 0, "NAME=true,NAME=false (trine.conf(5) lists the names)") \
+    X(STR, wal_dir, "wal-dir", "", 0, 0, "directory of the raft log; default DATA-DIR/raft") \
+    X(U64, snapshot_catchup_entries, "snapshot-catchup-entries", "5000", 1, UINT64_MAX, "entries of the log that are kept for members that lag") \
+    X(BOOL, initial_election_tick_advance, "initial-election-tick-advance", "true", 0, 0, "hold the first election soon after the start") \
+    X(DUR, raft_read_timeout_ms, "raft-read-timeout", "5s", 1000, UINT64_MAX, "silence after which a connection from a member is closed") \
+    X(DUR, raft_write_timeout_ms, "raft-write-timeout", "5s", 1000, UINT64_MAX, "time after which a connection to a member that takes nothing is closed") \
+    X(BOOL, memory_mlock, "memory-mlock", "false", 0, 0, "keep the memory of stored out of the swap space") \
+    X(U64, bootstrap_defrag_threshold_megabytes, "bootstrap-defrag-threshold-megabytes", "0", 0, UINT32_MAX, "defragment at the start if it frees as much; 0 = never") \
+    X(STR, log_outputs, "log-outputs", "default", 0, 0, "default, stderr, stdout, systemd/journal, or files (comma list)") \
+    X(STR, log_format, "log-format", "console", 0, 0, "console or json") \
+    X(BOOL, enable_log_rotation, "enable-log-rotation", "false", 0, 0, "begin a new log file when one is full; needs one file in log-outputs") \
+    X(STR, log_rotation_config_json, "log-rotation-config-json", "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}", 0, 0, "megabytes of a file, days and number of old ones kept, local time in their names") \
     X(STR, user, "user", "", 0, 0, "when started as root, run as this user") \
-    X(STR, log_level, "log-level", "info", 0, 0, "error, warn, info, debug or trace")
+    X(STR, log_level, "log-level", "info", 0, 0, "error, warn, info, debug or trace (panic, fatal: as error)")
 
 enum {
 #define CONF_POS(type, member, key, def, min, max, help) CONF_POS_##member,
@@ -85,7 +124,7 @@ struct conf {
 #define CONF_MEMBER(type, member, key, def, min, max, help) CONF_TYPE_##type member;
     CONF_KEYS(CONF_MEMBER)
 #undef CONF_MEMBER
-    uint64_t given; /* one bit per key in the order of the table: set by a file, variable or option */
+    uint8_t given[(CONF_KEY_COUNT + 7) / 8]; /* one bit per key in the order of the table: set by a file, variable or option */
 };
 
 /* Strings belong to c; they are changed by conf_set and conf_finish only. */

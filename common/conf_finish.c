@@ -88,13 +88,22 @@ static int check_pair(const char *first_key, const char *first, const char *seco
 static int check_tls(const struct conf *c, struct buf *why)
 {
     bool peer_cert = c->peer_auto_tls || (c->peer_cert_file[0] != '\0' && c->peer_key_file[0] != '\0');
+    bool cert = c->auto_tls || (c->cert_file[0] != '\0' && c->key_file[0] != '\0');
     int result = OK;
 
+    if (check_pair("cert-file", c->cert_file, "key-file", c->key_file, why) != OK)
+        result = E_INVALID;
+    if (check_pair("client-cert-file", c->client_cert_file, "client-key-file", c->client_key_file, why) != OK)
+        result = E_INVALID;
     if (check_pair("peer-cert-file", c->peer_cert_file, "peer-key-file", c->peer_key_file, why) != OK)
         result = E_INVALID;
     if (check_pair("peer-client-cert-file", c->peer_client_cert_file, "peer-client-key-file", c->peer_client_key_file, why) != OK)
         result = E_INVALID;
-    if (check_tls_listen("listen-client-urls", c->listen_client_urls, false, why) != OK)
+    if (check_tls_listen("listen-client-urls", c->listen_client_urls, cert, why) != OK)
+        result = E_INVALID;
+    if (check_tls_listen("listen-client-http-urls", c->listen_client_http_urls, cert, why) != OK)
+        result = E_INVALID;
+    if (check_tls_listen("listen-metrics-urls", c->listen_metrics_urls, cert, why) != OK)
         result = E_INVALID;
     if (check_tls_listen("listen-peer-urls", c->listen_peer_urls, peer_cert, why) != OK)
         result = E_INVALID;

@@ -1,4 +1,4 @@
-/* call - the life of a call and what is to be sent on it: call.h's functions. Handlers above, h2.c below.
+/* call - the life of a call and what is to be sent on it: call.h's functions. Handlers above, the call's carrier below.
  * Calls come from a slab (g->free_calls) and keep their small buffers, so that a put allocates nothing here.
  * Holds at all times: queued = sum of the segments' bytes; bytes of own segments lie in `own` from own_off on, in order. */
 #include <stdio.h>
@@ -16,6 +16,8 @@
 #define CALL_COMPACT_BYTES (64 * KIB)
 #define MESSAGE_SEND_BYTES_MAX ((size_t)INT32_MAX) /* grpc's own limit */
 
+const struct client CLIENT_ANY = {.serves = SERVES_GRPC | SERVES_HTTP};
+
 /* --- birth and death --------------------------------------------------------------------------- */
 
 static void deadline_fired(struct deadline *d, uint64_t now_ms)
@@ -24,7 +26,7 @@ static void deadline_fired(struct deadline *d, uint64_t now_ms)
     call_abort(container_of(d, struct call, deadline), E_DEADLINE_EXCEEDED, NULL);
 }
 
-struct call *call_open(struct gatewayd *g, struct h2 *h2, int32_t stream_id)
+struct call *call_open(struct gatewayd *g, const struct call_carrier *carrier, void *owner)
 {
     if (g->call_count >= CALLS_MAX) {
         return NULL;
@@ -34,23 +36,25 @@ struct call *call_open(struct gatewayd *g, struct h2 *h2, int32_t stream_id)
         g->free_calls = c->next;
     } else {
         c = xmalloc(sizeof(*c));
-        c->in = c->held = c->own = BUF_INIT;
+        c->in = c->held = c->own = c->user = BUF_INIT;
         c->segments = NULL;
         c->segment_cap = 0;
     }
     /* All but the memory that is kept. */
-    struct buf in = c->in, held = c->held, own = c->own;
+    struct buf in = c->in, held = c->held, own = c->own, user = c->user;
     struct segment *segments = c->segments;
     size_t segment_cap = c->segment_cap;
     *c = (struct call){
         .gateway = g,
-        .h2 = h2,
-        .stream_id = stream_id,
+        .carrier = carrier,
+        .owner = owner,
+        .client = &CLIENT_ANY,
         .deadline = {.fire = deadline_fired},
         .deadline_ms = UINT64_MAX,
         .in = in,
         .held = held,
         .own = own,
+        .user = user,
         .segments = segments,
         .segment_cap = segment_cap,
         .http_status = 200,
@@ -77,7 +81,7 @@ static void queue_grow(struct call *c, size_t bytes)
     c->queued += bytes;
     c->gateway->outbound_bytes += bytes;
     if (c->handler != NULL && !c->handler->client_stream) {
-        h2_answers_queued(c, bytes);
+        c->carrier->answers_queued(c, bytes);
     }
 }
 
@@ -86,7 +90,7 @@ static void queue_shrink(struct call *c, size_t bytes)
     c->queued -= bytes;
     c->gateway->outbound_bytes -= bytes;
     if (c->handler != NULL && !c->handler->client_stream) {
-        h2_answers_taken(c, bytes);
+        c->carrier->answers_taken(c, bytes);
     }
 }
 
@@ -154,11 +158,12 @@ void call_close(struct call *c)
     call_told_closed(c);
     leader_list_leave(c);
     deadline_stop(g, &c->deadline);
-    h2_unlink(c);
+    c->carrier->unlink(c);
     segments_drop(c);
     inbound_drop(c);
     buf_keep_small(&c->held);
     buf_keep_small(&c->own);
+    buf_keep_small(&c->user);
     if (c->segment_cap > CALL_KEEP_SEGMENTS) {
         free(c->segments);
         c->segments = NULL;
@@ -168,7 +173,8 @@ void call_close(struct call *c)
     free(c->token);
     free(c->encoding);
     free(c->status_text);
-    c->h2 = NULL;
+    free(c->status_encoded);
+    c->owner = NULL;
     c->next = g->free_calls;
     g->free_calls = c;
     must(g->call_count > 0);
@@ -181,6 +187,8 @@ struct gatewayd *call_gateway(struct call *c) { return c->gateway; }
 const struct call_handler *call_handler(const struct call *c) { return c->handler; }
 void call_set_state(struct call *c, void *state) { c->state = state; }
 void *call_state(const struct call *c) { return c->state; }
+const struct client *call_client(const struct call *c) { return c->client; }
+const struct identity *call_identity(const struct call *c) { return &c->identity; }
 bool call_has_leader(const struct call *c) { return c->wants_leader; }
 uint64_t call_deadline_ms(const struct call *c) { return c->deadline_ms; }
 size_t call_queued_bytes(const struct call *c) { return c->queued; }
@@ -188,12 +196,17 @@ bool call_is_over(const struct call *c) { return c->over; }
 
 bool call_is_crowded(const struct call *c)
 {
-    return h2_answers_bytes(c) > H2_CONNECTION_ANSWERS_MAX || c->gateway->outbound_bytes > OUTBOUND_BYTES_MAX;
+    return c->carrier->answers_bytes(c) > H2_CONNECTION_ANSWERS_MAX || c->gateway->outbound_bytes > OUTBOUND_BYTES_MAX;
 }
 
 struct slice call_token(const struct call *c)
 {
     return c->token != NULL ? slice_str(c->token) : SLICE_EMPTY;
+}
+
+struct slice call_common_name(const struct call *c)
+{
+    return c->client->common_name != NULL ? slice_str(c->client->common_name) : SLICE_EMPTY;
 }
 
 void call_pause(struct call *c, bool paused)
@@ -287,7 +300,7 @@ void call_take(struct call *c, uint8_t *to, size_t len)
     }
     if (c->above_low && c->queued <= CALL_QUEUE_LOW_BYTES) {
         c->above_low = false;
-        h2_writable_later(c);
+        c->carrier->writable_later(c);
     }
 }
 
@@ -306,13 +319,13 @@ static void call_finish(struct call *c, int status, const char *text)
     c->over = true;
     c->status = status;
     if (text != NULL && text[0] != '\0') {
-        c->status_text = grpc_encode_text(slice_str(text));
+        c->status_text = xstrdup(text);
     }
     deadline_stop(c->gateway, &c->deadline);
     if (c->handler != NULL) {
         stats_handled(c->gateway, c->handler, status);
     }
-    h2_submit(c);
+    c->carrier->submit(c);
 }
 
 void call_reply(struct call *c, struct slice message)
@@ -364,7 +377,7 @@ void call_reply_part(struct call *c, struct slice part)
     if (c->reply_left == 0) {
         call_finish(c, 0, NULL);
     } else {
-        h2_submit(c);
+        c->carrier->submit(c);
     }
 }
 
@@ -429,5 +442,5 @@ void call_send(struct call *c, struct slice head, struct shared_bytes *const *pi
     for (size_t i = 0; i < piece_count; i++) {
         segment_add(c, pieces[i], pieces[i]->len);
     }
-    h2_submit(c);
+    c->carrier->submit(c);
 }

@@ -6,6 +6,8 @@
 
 #include "common/buf.h"
 #include "common/mem.h"
+#include "gatewayd/client.h"
+#include "gatewayd/identity.h"
 
 struct call;
 struct gatewayd;
@@ -34,6 +36,11 @@ void *call_state(const struct call *c);
 bool call_has_leader(const struct call *c);       /* metadata hasleader: true */
 uint64_t call_deadline_ms(const struct call *c);  /* from grpc-timeout; UINT64_MAX: none */
 struct slice call_token(const struct call *c);    /* metadata token/authorization; empty: none */
+/* The connection it came by, and the CommonName of the certificate that its client has shown; empty: none. */
+const struct client *call_client(const struct call *c);
+struct slice call_common_name(const struct call *c);
+/* Who asks; borrowed, valid as long as the call. Known before a message reaches its handler. */
+const struct identity *call_identity(const struct call *c);
 
 /* Unary: message, trailers OK. Bytes are copied. Ends the call. */
 void call_reply(struct call *c, struct slice message);

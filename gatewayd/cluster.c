@@ -153,7 +153,7 @@ void cluster_member_list(struct call *c, struct slice bytes)
         return;
     }
     uint64_t req = 0;
-    int err = pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, members_confirmed, c, &req);
+    int err = pending_command(g, &IDENTITY_NONE, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, members_confirmed, c, &req);
     call_submitted(c, err, req);
 }
 
@@ -198,8 +198,10 @@ static int decode_change(enum member_op op, struct slice body, struct change *ch
     return rv != 0 ? E_MALFORMED_REQUEST : err;
 }
 
-int cluster_submit(struct gatewayd *g, enum member_op op, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+int cluster_submit(struct gatewayd *g, const struct identity *who, enum member_op op, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req)
 {
+    UNUSED(who);
     struct change ch = {.peer_urls = BUF_INIT};
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : decode_change(op, body, &ch);
     if (err == OK) {
@@ -229,7 +231,7 @@ static void changed(void *arg, const struct answer *a) { reply_change(arg, MEMBE
 static void submit(struct call *c, enum member_op op, struct slice bytes)
 {
     uint64_t req = 0;
-    int err = cluster_submit(call_gateway(c), op, bytes, op == MEMBER_ADD ? added : changed, c, &req);
+    int err = cluster_submit(call_gateway(c), call_identity(c), op, bytes, op == MEMBER_ADD ? added : changed, c, &req);
     call_submitted(c, err, req);
 }
 

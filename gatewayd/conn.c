@@ -37,6 +37,7 @@ struct conn {
     struct server *server;
     struct conn *prev, *next;
     struct conn *dirty_next;
+    struct client client;
     uv_tcp_t tcp;
     uv_write_t write_request;
     const struct protocol *protocol; /* NULL: not yet known */
@@ -71,7 +72,13 @@ static void conn_flush(struct conn *c);
 
 /* --- protocols ----------------------------------------------------------------------------------- */
 
-static void *h2_open(struct gatewayd *g, void (*wants_write)(void *arg), void *arg) { return h2_new(g, wants_write, arg); }
+static void *h2_open(struct gatewayd *g, const struct client *client, void (*wants_write)(void *arg), void *arg)
+{
+    struct h2 *h = h2_new(g, wants_write, arg);
+    h2_set_client(h, client);
+    return h;
+}
+
 static void h2_free_(void *self) { h2_free(self); }
 static int h2_receive_(void *self, struct slice bytes) { return h2_receive(self, bytes); }
 static int h2_write_(void *self, struct buf *out, size_t max) { return h2_write(self, out, max); }
@@ -86,7 +93,13 @@ static size_t h2_busy(void *self) { return h2_call_count(self); }
 static const struct protocol protocol_h2 = {"h2", h2_open, h2_free_, h2_receive_, h2_write_, h2_has_output_, h2_is_finished_,
     h2_end_of_input, h2_tick_, h2_next_tick_, h2_shutdown_, h2_busy};
 
-static void *http1_open(struct gatewayd *g, void (*wants_write)(void *arg), void *arg) { return http1_new(g, wants_write, arg); }
+static void *http1_open(struct gatewayd *g, const struct client *client, void (*wants_write)(void *arg), void *arg)
+{
+    struct http1 *h = http1_new(g, wants_write, arg);
+    http1_set_client(h, client);
+    return h;
+}
+
 static void http1_free_(void *self) { http1_free(self); }
 static int http1_receive_(void *self, struct slice bytes) { return http1_receive(self, bytes); }
 static int http1_write_(void *self, struct buf *out, size_t max) { return http1_write(self, out, max); }
@@ -116,6 +129,7 @@ static void conn_closed(uv_handle_t *handle)
 {
     struct conn *c = handle->data;
     buf_fini(&c->out);
+    free(c->client.common_name);
     free(c);
 }
 
@@ -187,7 +201,7 @@ static bool conn_sniff(struct conn *c, struct slice bytes)
     if (c->protocol == NULL) {
         return true;
     }
-    c->self = c->protocol->open(c->server->gateway, conn_wants_write, c);
+    c->self = c->protocol->open(c->server->gateway, &c->client, conn_wants_write, c);
     int err = c->protocol->receive(c->self, slice_of(c->first, c->first_len));
     if (err == OK && bytes.len > n) {
         err = c->protocol->receive(c->self, slice_of(bytes.data + n, bytes.len - n));
@@ -320,6 +334,11 @@ static void conn_flush(struct conn *c)
     }
 }
 
+struct slice conn_common_name(const struct conn *c)
+{
+    return c->client.common_name != NULL ? slice_str(c->client.common_name) : SLICE_EMPTY;
+}
+
 /* --- the server ---------------------------------------------------------------------------------- */
 
 static void server_turn_end(void *arg)
@@ -375,6 +394,7 @@ static void server_accept(uv_stream_t *listener, int status)
     struct conn *c = xcalloc(1, sizeof(*c));
     c->server = s;
     c->tick.fire = conn_tick;
+    c->client.serves = SERVES_GRPC | SERVES_HTTP;
     must(uv_tcp_init(loop_uv(s->gateway->loop), &c->tcp) == 0);
     c->tcp.data = c;
     c->next = s->conns;

@@ -17,10 +17,12 @@ void server_shutdown(struct server *s);
 size_t server_conn_count(const struct server *s);
 uint16_t server_port(const struct server *s); /* of the first listener, for tests that listen on port 0 */
 
+struct slice conn_common_name(const struct conn *c); /* of the client certificate that was verified; empty: none */
+
 /* What a protocol gives to conn.c; self is its own struct. h2.h describes the functions. */
 struct protocol {
     const char *name;
-    void *(*open)(struct gatewayd *g, void (*wants_write)(void *arg), void *arg);
+    void *(*open)(struct gatewayd *g, const struct client *client, void (*wants_write)(void *arg), void *arg);
     void (*free)(void *self);
     int (*receive)(void *self, struct slice bytes);
     int (*write)(void *self, struct buf *out, size_t max);

@@ -118,6 +118,7 @@ static void free_calls(struct gatewayd *g)
         buf_fini(&c->in);
         buf_fini(&c->held);
         buf_fini(&c->own);
+        buf_fini(&c->user);
         free(c->segments);
         free(c);
     }

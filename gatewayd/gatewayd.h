@@ -123,8 +123,9 @@ void retry_unsent(struct gatewayd *g); /* a leader is there again */
 void retry_refused(struct gatewayd *g, const struct fr_refused *r);
 void retry_member_said(struct gatewayd *g, const struct fr_member_said *m);
 
-/* --- kv.c --- Requests from anybody: checks body, chooses the way, sends. 0 or etcd's error at once (then cb is never called). */
-int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+/* --- kv.c --- Requests from anybody (who): checks body, chooses the way, sends. 0 or etcd's error at once (then cb is never called). */
+int kv_submit(struct gatewayd *g, const struct identity *who, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req);
 /* A call's answer is the answer of a request: passes body on, in parts if need be; arg is the call. Its state holds the req. */
 void call_answer(void *arg, const struct answer *a);
 /* Ends the call for err, or notes req as its state. For handlers right after kv_submit and the like. */
@@ -139,7 +140,8 @@ void kv_txn(struct call *c, struct slice bytes);
 void kv_compact(struct call *c, struct slice bytes);
 
 /* --- lease.c --- kind: LEASE_GRANT, _REVOKE, _KEEP_ALIVE (one request), _TIME_TO_LIVE, _LEASES --- */
-int lease_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+int lease_submit(struct gatewayd *g, const struct identity *who, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req);
 void lease_grant(struct call *c, struct slice bytes);
 void lease_revoke(struct call *c, struct slice bytes);
 void lease_time_to_live(struct call *c, struct slice bytes);
@@ -165,9 +167,10 @@ void cluster_member_promote(struct call *c, struct slice bytes);
 void cluster_member_list(struct call *c, struct slice bytes);
 /* Requests from anybody: op is MEMBER_ADD (also of learners), _PROMOTE, _REMOVE, _UPDATE, body the API's request message. 0 or
  * etcd's error at once. And the response to it, when the answer has come: header, the new member, all members. */
-int cluster_submit(struct gatewayd *g, enum member_op op, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+int cluster_submit(struct gatewayd *g, const struct identity *who, enum member_op op, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req);
 void cluster_encode_change(const struct gatewayd *g, enum member_op op, uint64_t id, struct buf *out);
-int move_leader_submit(struct gatewayd *g, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+int move_leader_submit(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
 void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* MemberListResponse, for the native door too */
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */

@@ -1,5 +1,5 @@
 /* grpc - one stream's headers and data become one method and its messages; errors become status and text.
- * Input: h2.c. Output: the handler of route.c (or call_fail). A message is refused by its announced length before one byte of it is
+ * Input: the carrier (h2.c). Output: the handler of route.c (or call_fail). A message is refused by its announced length before one byte of it is
  * kept. Idea: gRPC over HTTP/2 (doc/PROTOCOL-HTTP2.md), spec/wire.md "Transport rules". */
 #include <stdio.h>
 #include <stdlib.h>
@@ -386,7 +386,7 @@ void grpc_resume(struct call *c)
     c->held = BUF_INIT;
     if (held.len > 0) {
         size_t taken = grpc_data(c, buf_slice(&held));
-        h2_consumed(c, taken);
+        c->carrier->consumed(c, taken);
     }
     if (c->held.data == NULL) {
         buf_reset(&held);

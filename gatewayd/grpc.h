@@ -1,6 +1,6 @@
-/* grpc - gRPC on one HTTP/2 stream, and struct call, which h2.c, grpc.c and call.c share.
- * h2.c feeds headers and data in; grpc.c makes messages of them and calls the handler; call.c is what handlers call back
- * (call.h) and keeps what is to be sent until h2.c takes it.
+/* grpc - one gRPC call, whatever carries it, and struct call, which the carriers, grpc.c and call.c share.
+ * A carrier (h2.c for gRPC proper, jsoncall.c for the JSON gateway) feeds headers and data in; grpc.c makes messages of them and
+ * calls the handler; call.c is what handlers call back (call.h) and keeps what is to be sent until the carrier takes it.
  *
  *   HEADERS --route found--> OPEN --message, half-close--> handler runs --call_reply/_end/_fail--> OVER --stream closed--> freed
  *                               \\--wrong request, deadline, client's reset----------------------------^
@@ -10,9 +10,20 @@
 
 #include "gatewayd/gatewayd.h"
 
-struct h2;
-
 #define GRPC_PREFIX_BYTES 5
+
+struct call;
+
+/* What brings a call's bytes in and takes its answers away. All run on the loop's thread, from any call of call.h. */
+struct call_carrier {
+    void (*submit)(struct call *c);                 /* the call has bytes or an end to send */
+    void (*consumed)(struct call *c, size_t bytes); /* held bytes were taken */
+    void (*writable_later)(struct call *c);         /* call_writable after the current write */
+    void (*answers_queued)(struct call *c, size_t more); /* bytes of an answer wait for the client, ... */
+    void (*answers_taken)(struct call *c, size_t less);  /* ... and no longer */
+    size_t (*answers_bytes)(const struct call *c);       /* of all calls of c's connection */
+    void (*unlink)(struct call *c);                 /* c ends: leaves the lists of its connection */
+};
 
 /* One piece of what is to be sent: own bytes of the call, or a reference. */
 struct segment {
@@ -22,8 +33,10 @@ struct segment {
 
 struct call {
     struct gatewayd *gateway;
-    struct h2 *h2; /* the connection */
-    int32_t stream_id;
+    const struct call_carrier *carrier;
+    const struct client *client; /* who asks; set by the carrier */
+    void *owner;       /* the carrier's: h2.c's connection, ... */
+    int32_t stream_id; /* HTTP/2's; 0: another carrier */
     const struct call_handler *handler; /* NULL until the path was seen, or unknown */
     void *state;                        /* the handler's */
     struct call *prev, *next;           /* of the connection; next also links free ones */
@@ -33,6 +46,8 @@ struct call {
     size_t header_bytes;
     char *service_method; /* the path, only if no handler was found; owned */
     char *token;          /* owned; NULL: none */
+    struct buf user;      /* the identity's bytes */
+    struct identity identity;
     char *encoding;       /* grpc-encoding other than identity; owned */
     struct deadline deadline;
     uint64_t deadline_ms;
@@ -70,7 +85,8 @@ struct call {
     bool trailers_sent; /* submitted */
     bool closed_told;
     int status;         /* grpc-status */
-    char *status_text;  /* percent-encoded; owned, NULL: none */
+    char *status_text;  /* owned, NULL: none */
+    char *status_encoded; /* the same percent-encoded, once trailers are made of it; owned */
     int http_status;    /* 200, or 400, 405, 415 */
 };
 
@@ -80,8 +96,8 @@ int grpc_parse_timeout(struct slice value, uint64_t *ms);
 /* Percent-encodes for grpc-message. Given: free() it. */
 char *grpc_encode_text(struct slice text);
 
-/* --- h2.c -> grpc.c --- */
-struct call *call_open(struct gatewayd *g, struct h2 *h2, int32_t stream_id); /* NULL: too many */
+/* --- carrier -> grpc.c, call.c --- */
+struct call *call_open(struct gatewayd *g, const struct call_carrier *carrier, void *owner); /* NULL: too many */
 int grpc_header(struct call *c, struct slice name, struct slice value);       /* E_TOO_BIG: the list is too long */
 void grpc_headers_done(struct call *c);
 /* Returns how many bytes were taken for good (flow control may give them back); the rest is held. */
@@ -91,15 +107,6 @@ void grpc_half_close(struct call *c);
 void call_close(struct call *c);
 /* Moves queued bytes to `to`; len <= c->queued. */
 void call_take(struct call *c, uint8_t *to, size_t len);
-
-/* --- grpc.c, call.c -> h2.c --- */
-void h2_submit(struct call *c);                 /* the call has bytes or an end to send */
-void h2_consumed(struct call *c, size_t bytes); /* held bytes were taken */
-void h2_writable_later(struct call *c);         /* call_writable after the current write */
-void h2_answers_queued(struct call *c, size_t more); /* bytes of an answer wait for the client, ... */
-void h2_answers_taken(struct call *c, size_t less);  /* ... and no longer */
-size_t h2_answers_bytes(const struct call *c);       /* of all calls of c's connection */
-void h2_unlink(struct call *c);                 /* leaves the lists of its connection */
 
 /* --- between grpc.c and call.c --- */
 void call_abort(struct call *c, int err, const char *text); /* call_fail, and `closed` at once: the handler did not ask for it */

@@ -24,6 +24,7 @@
 struct h2 {
     struct gatewayd *gateway;
     nghttp2_session *session;
+    const struct client *client;
     void (*wants_write)(void *arg);
     void *arg;
     struct call *calls;    /* all that are open */
@@ -54,7 +55,7 @@ static nghttp2_nv nv(const char *name, const char *value)
 
 /* --- out ----------------------------------------------------------------------------------------- */
 
-static size_t trailer_fields(const struct call *c, nghttp2_nv *fields)
+static size_t trailer_fields(struct call *c, nghttp2_nv *fields)
 {
     static const char *const numbers[] = {
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
@@ -62,7 +63,10 @@ static size_t trailer_fields(const struct call *c, nghttp2_nv *fields)
     size_t count = 0;
     fields[count++] = nv("grpc-status", numbers[c->status]);
     if (c->status_text != NULL) {
-        fields[count++] = nv("grpc-message", c->status_text);
+        if (c->status_encoded == NULL) {
+            c->status_encoded = grpc_encode_text(slice_str(c->status_text));
+        }
+        fields[count++] = nv("grpc-message", c->status_encoded);
     }
     return count;
 }
@@ -119,9 +123,9 @@ static ssize_t send_cb(nghttp2_session *session, const uint8_t *data, size_t len
 }
 
 /* Begins the response, or goes on with it. */
-void h2_submit(struct call *c)
+static void h2_submit(struct call *c)
 {
-    struct h2 *h = c->h2;
+    struct h2 *h = c->owner;
     int rv = 0;
     if (!c->response_sent) {
         c->response_sent = true;
@@ -144,24 +148,27 @@ void h2_submit(struct call *c)
     h->wants_write(h->arg);
 }
 
-void h2_consumed(struct call *c, size_t bytes)
+static void h2_consumed(struct call *c, size_t bytes)
 {
+    struct h2 *h = c->owner;
     if (bytes > 0) {
-        nghttp2_session_consume(c->h2->session, c->stream_id, bytes);
-        c->h2->wants_write(c->h2->arg);
+        nghttp2_session_consume(h->session, c->stream_id, bytes);
+        h->wants_write(h->arg);
     }
 }
 
-void h2_answers_queued(struct call *c, size_t more) { c->h2->answers_bytes += more; }
-void h2_answers_taken(struct call *c, size_t less) { c->h2->answers_bytes -= less; }
-size_t h2_answers_bytes(const struct call *c) { return c->h2->answers_bytes; }
+static struct h2 *h2_of(const struct call *c) { return c->owner; }
+static void h2_answers_queued(struct call *c, size_t more) { h2_of(c)->answers_bytes += more; }
+static void h2_answers_taken(struct call *c, size_t less) { h2_of(c)->answers_bytes -= less; }
+static size_t h2_answers_bytes(const struct call *c) { return h2_of(c)->answers_bytes; }
 
-void h2_writable_later(struct call *c)
+static void h2_writable_later(struct call *c)
 {
+    struct h2 *h = c->owner;
     if (!c->writable_due) {
         c->writable_due = true;
-        c->writable_next = c->h2->writable;
-        c->h2->writable = c;
+        c->writable_next = h->writable;
+        h->writable = c;
     }
 }
 
@@ -175,9 +182,9 @@ static void tell_writable(struct h2 *h)
     }
 }
 
-void h2_unlink(struct call *c)
+static void h2_unlink(struct call *c)
 {
-    struct h2 *h = c->h2;
+    struct h2 *h = c->owner;
     if (c->writable_due) {
         struct call **at = &h->writable;
         while (*at != c) {
@@ -194,6 +201,9 @@ void h2_unlink(struct call *c)
     h->call_count--;
 }
 
+static const struct call_carrier h2_carrier = {h2_submit, h2_consumed, h2_writable_later, h2_answers_queued, h2_answers_taken,
+    h2_answers_bytes, h2_unlink};
+
 /* --- in ------------------------------------------------------------------------------------------ */
 
 static int begin_headers_cb(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
@@ -202,10 +212,12 @@ static int begin_headers_cb(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
-    struct call *c = call_open(h->gateway, h, frame->hd.stream_id);
+    struct call *c = call_open(h->gateway, &h2_carrier, h);
     if (c == NULL) {
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
     }
+    c->stream_id = frame->hd.stream_id;
+    c->client = h->client;
     c->next = h->calls;
     if (c->next != NULL) {
         c->next->prev = c;
@@ -347,6 +359,7 @@ struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg)
     }
     struct h2 *h = xcalloc(1, sizeof(*h));
     h->gateway = g;
+    h->client = &CLIENT_ANY;
     h->wants_write = wants_write;
     h->arg = arg;
     h->last_ping_ms = h->ping_sent_ms = NOTHING;
@@ -362,6 +375,8 @@ struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg)
     h->wants_write(h->arg);
     return h;
 }
+
+void h2_set_client(struct h2 *h, const struct client *client) { h->client = client; }
 
 void h2_free(struct h2 *h)
 {

@@ -9,6 +9,7 @@ struct h2;
 
 /* wants_write(arg) tells that h2_write has something new; it may come from any call of call.h. */
 struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg);
+void h2_set_client(struct h2 *h, const struct client *client); /* borrowed; before anything is received */
 void h2_free(struct h2 *h); /* all its calls hear `closed` */
 
 /* Bytes of the client, from its preface on. Non-zero: beyond repair, close after writing what h2_write still has. */

@@ -20,6 +20,7 @@ enum http1_state { HTTP1_HEAD, HTTP1_BODY, HTTP1_ANSWERING };
 
 struct http1 {
     struct gatewayd *gateway;
+    const struct client *client;
     void (*wants_write)(void *arg);
     void *arg;
     enum http1_state state;
@@ -365,11 +366,14 @@ struct http1 *http1_new(struct gatewayd *g, void (*wants_write)(void *arg), void
 {
     struct http1 *h = xcalloc(1, sizeof(*h));
     h->gateway = g;
+    h->client = &CLIENT_ANY;
     h->wants_write = wants_write;
     h->arg = arg;
     h->since_ms = gatewayd_now_ms(g);
     return h;
 }
+
+void http1_set_client(struct http1 *h, const struct client *client) { h->client = client; }
 
 void http1_free(struct http1 *h)
 {
@@ -385,6 +389,7 @@ void http1_free(struct http1 *h)
 
 struct http1_answer *http1_answer_of(struct http1 *h) { return &h->answer; }
 struct gatewayd *http1_gateway(struct http1 *h) { return h->gateway; }
+const struct client *http1_client(const struct http1 *h) { return h->client; }
 
 int http1_receive(struct http1 *h, struct slice bytes)
 {

@@ -8,6 +8,7 @@
 struct http1;
 
 struct http1 *http1_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg);
+void http1_set_client(struct http1 *h, const struct client *client); /* borrowed; before anything is received */
 void http1_free(struct http1 *h);
 int http1_receive(struct http1 *h, struct slice bytes);
 int http1_write(struct http1 *h, struct buf *out, size_t max);
@@ -44,6 +45,7 @@ struct http1_answer {
 void httpapi_handle(struct gatewayd *g, struct http1 *h, const struct http1_request *r);
 struct http1_answer *http1_answer_of(struct http1 *h);
 struct gatewayd *http1_gateway(struct http1 *h);
+const struct client *http1_client(const struct http1 *h);
 void http1_respond(struct http1 *h, int status, const char *content_type, struct slice body);
 /* Is `name=value` one of the query's parts? */
 bool http1_query_has(struct slice query, const char *name, const char *value);

@@ -84,7 +84,7 @@ static void handle_health(struct gatewayd *g, struct http1 *h, struct slice quer
         return;
     }
     enum pending_via via = mine->serializable || !g->has_leader ? VIA_QUERY : VIA_READ;
-    int err = pending_command(g, via, COMMAND_ALARM, SLICE_EMPTY, health_answer, h, &mine->req);
+    int err = pending_command(g, &IDENTITY_NONE, via, COMMAND_ALARM, SLICE_EMPTY, health_answer, h, &mine->req);
     if (err != OK) {
         health_answer(h, &(struct answer){.err = err});
     }

@@ -175,7 +175,8 @@ static int prepare_other(struct slice body)
     return rv == 0 ? OK : E_MALFORMED_REQUEST;
 }
 
-int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+int kv_submit(struct gatewayd *g, const struct identity *who, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req)
 {
     if (g->is_learner && kind != COMMAND_RANGE) {
         return E_NOT_SUPPORTED_FOR_LEARNER;
@@ -191,7 +192,7 @@ int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, ans
     case COMMAND_COMPACT: err = prepare_other(body); break;
     default: err = E_INVALID; break;
     }
-    return err != OK ? err : pending_command(g, via, kind, body, cb, arg, req);
+    return err != OK ? err : pending_command(g, who, via, kind, body, cb, arg, req);
 }
 
 /* --- handlers -------------------------------------------------------------------------------------------- */
@@ -199,7 +200,7 @@ int kv_submit(struct gatewayd *g, enum command_kind kind, struct slice body, ans
 static void kv_call(struct call *c, enum command_kind kind, struct slice bytes)
 {
     uint64_t req = 0;
-    int err = kv_submit(call_gateway(c), kind, bytes, call_answer, c, &req);
+    int err = kv_submit(call_gateway(c), call_identity(c), kind, bytes, call_answer, c, &req);
     call_submitted(c, err, req);
 }
 

@@ -27,7 +27,7 @@ static int decode_grant(struct slice body, int64_t *ttl, int64_t *id)
     return rv == 0 ? OK : E_MALFORMED_REQUEST;
 }
 
-static int submit_grant(struct gatewayd *g, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+static int submit_grant(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
 {
     int64_t ttl = 0, id = 0;
     int err = decode_grant(body, &ttl, &id);
@@ -38,7 +38,7 @@ static int submit_grant(struct gatewayd *g, struct slice body, answer_cb *cb, vo
         return E_LEASE_TTL_TOO_LARGE;
     }
     if (id != 0) {
-        return pending_command(g, VIA_PROPOSE, COMMAND_LEASE_GRANT, body, cb, arg, req);
+        return pending_command(g, who, VIA_PROPOSE, COMMAND_LEASE_GRANT, body, cb, arg, req);
     }
     do {
         id = (int64_t)(rand_system_u64() & INT64_MAX); /* 63 random bits: two equal ones will not meet */
@@ -46,19 +46,20 @@ static int submit_grant(struct gatewayd *g, struct slice body, answer_cb *cb, vo
     struct buf chosen = BUF_INIT;
     pb_add_int(&chosen, 1, ttl);
     pb_add_int(&chosen, 2, id);
-    err = pending_command(g, VIA_PROPOSE, COMMAND_LEASE_GRANT, buf_slice(&chosen), cb, arg, req);
+    err = pending_command(g, who, VIA_PROPOSE, COMMAND_LEASE_GRANT, buf_slice(&chosen), cb, arg, req);
     buf_fini(&chosen);
     return err;
 }
 
-int lease_submit(struct gatewayd *g, enum command_kind kind, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+int lease_submit(struct gatewayd *g, const struct identity *who, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
+    uint64_t *req)
 {
     if (g->is_learner) {
         return E_NOT_SUPPORTED_FOR_LEARNER;
     }
     int64_t ttl, id;
     switch (kind) {
-    case COMMAND_LEASE_GRANT: return submit_grant(g, body, cb, arg, req);
+    case COMMAND_LEASE_GRANT: return submit_grant(g, who, body, cb, arg, req);
     case COMMAND_LEASE_REVOKE:
     case COMMAND_LEASE_KEEP_ALIVE:
     case COMMAND_LEASE_TIME_TO_LIVE:
@@ -69,13 +70,13 @@ int lease_submit(struct gatewayd *g, enum command_kind kind, struct slice body, 
         return E_MALFORMED_REQUEST;
     }
     enum pending_via via = kind == COMMAND_LEASE_REVOKE ? VIA_PROPOSE : kind == COMMAND_LEASE_LEASES ? VIA_QUERY : VIA_READ;
-    return pending_command(g, via, kind, body, cb, arg, req);
+    return pending_command(g, who, via, kind, body, cb, arg, req);
 }
 
 static void lease_call(struct call *c, enum command_kind kind, struct slice bytes)
 {
     uint64_t req = 0;
-    int err = lease_submit(call_gateway(c), kind, bytes, call_answer, c, &req);
+    int err = lease_submit(call_gateway(c), call_identity(c), kind, bytes, call_answer, c, &req);
     call_submitted(c, err, req);
 }
 
@@ -174,7 +175,7 @@ void lease_keep_alive(struct call *c, struct slice bytes)
     *(k->last != NULL ? &k->last->next : &k->first) = r;
     k->last = r;
     k->count++;
-    int err = lease_submit(call_gateway(c), COMMAND_LEASE_KEEP_ALIVE, bytes, renewal_answer, r, &r->req);
+    int err = lease_submit(call_gateway(c), call_identity(c), COMMAND_LEASE_KEEP_ALIVE, bytes, renewal_answer, r, &r->req);
     if (err != OK) {
         r->answered = true; /* takes its turn behind what was asked before */
         r->err = err;

@@ -34,7 +34,7 @@ static void local_query(struct call *c, enum command_kind kind, struct slice byt
     uint64_t ignored, req = 0;
     int err = call_gateway(c)->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(bytes, 1, &ignored);
     if (err == OK) {
-        err = pending_command(call_gateway(c), VIA_QUERY, kind, bytes, call_answer, c, &req);
+        err = pending_command(call_gateway(c), call_identity(c), VIA_QUERY, kind, bytes, call_answer, c, &req);
     }
     call_submitted(c, err, req);
 }
@@ -48,14 +48,16 @@ void maint_alarm(struct call *c, struct slice bytes)
     uint64_t action = 0, req = 0;
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(bytes, 1, &action);
     if (err == OK) {
-        err = pending_command(g, action == ALARM_GET ? VIA_READ : VIA_PROPOSE, COMMAND_ALARM, bytes, call_answer, c, &req);
+        enum pending_via via = action == ALARM_GET ? VIA_READ : VIA_PROPOSE;
+        err = pending_command(g, call_identity(c), via, COMMAND_ALARM, bytes, call_answer, c, &req);
     }
     call_submitted(c, err, req);
 }
 
 /* raftd checks that it leads and that the target can. */
-int move_leader_submit(struct gatewayd *g, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
+int move_leader_submit(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
 {
+    UNUSED(who);
     uint64_t target = 0;
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(body, 1, &target);
     return err != OK ? err : pending_change(g, 0, target, SLICE_EMPTY, cb, arg, req);
@@ -76,7 +78,7 @@ static void moved(void *arg, const struct answer *a)
 void maint_move_leader(struct call *c, struct slice bytes)
 {
     uint64_t req = 0;
-    int err = move_leader_submit(call_gateway(c), bytes, moved, c, &req);
+    int err = move_leader_submit(call_gateway(c), call_identity(c), bytes, moved, c, &req);
     call_submitted(c, err, req);
 }
 

@@ -280,25 +280,27 @@ static uint64_t first_varint(struct slice body)
 static int native_dispatch(struct native_call *c, struct slice body)
 {
     struct gatewayd *g = c->door->g;
+    const struct identity *who = &IDENTITY_NONE; /* this door knows no credentials */
     enum command_kind kind = c->op->kind;
     /* kv.c and lease.c know themselves what a learner may serve; of the rest it is the status (spec/semantics.md §17).
      */
     if (g->is_learner && c->op->way > NATIVE_STATUS)
         return E_NOT_SUPPORTED_FOR_LEARNER;
     switch (c->op->way) {
-    case NATIVE_KV: return kv_submit(g, kind, body, native_answer, c, &c->req);
-    case NATIVE_LEASE: return lease_submit(g, kind, body, native_answer, c, &c->req);
+    case NATIVE_KV: return kv_submit(g, who, kind, body, native_answer, c, &c->req);
+    case NATIVE_LEASE: return lease_submit(g, who, kind, body, native_answer, c, &c->req);
     case NATIVE_STATUS: return pending_status(g, STATUS_API, 0, native_answer, c, &c->req);
     case NATIVE_MEMBER_STATUS: return pending_status(g, STATUS_API, first_varint(body), native_answer, c, &c->req);
-    case NATIVE_QUERY: return pending_command(g, VIA_QUERY, kind, body, native_answer, c, &c->req);
-    case NATIVE_ALARM: return pending_command(g, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
+    case NATIVE_QUERY: return pending_command(g, who, VIA_QUERY, kind, body, native_answer, c, &c->req);
+    case NATIVE_ALARM:
+        return pending_command(g, who, first_varint(body) ? VIA_PROPOSE : VIA_READ, kind, body, native_answer, c, &c->req);
     case NATIVE_MEMBERS:
         if (g->member_count == 0 || first_varint(body)) /* linearizable: true */
-            return pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, native_members, c, &c->req);
+            return pending_command(g, who, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, native_members, c, &c->req);
         native_members(c, &(struct answer){.err = OK});
         return 0;
-    case NATIVE_CHANGE: return cluster_submit(g, c->op->kind, body, native_changed, c, &c->req);
-    case NATIVE_MOVE_LEADER: return move_leader_submit(g, body, native_changed, c, &c->req);
+    case NATIVE_CHANGE: return cluster_submit(g, who, c->op->kind, body, native_changed, c, &c->req);
+    case NATIVE_MOVE_LEADER: return move_leader_submit(g, who, body, native_changed, c, &c->req);
     case NATIVE_HISTORY: return native_history(c, body);
     }
     return E_UNIMPLEMENTED;

@@ -9,6 +9,7 @@
 
 #include "common/buf.h"
 #include "common/limits.h"
+#include "gatewayd/identity.h"
 #include "proto/command.h"
 
 struct gatewayd;
@@ -90,10 +91,10 @@ uint64_t pending_next_ms(const struct pending_table *t); /* first deadline; UINT
 
 /* --- with the gateway: make, end, continue (retry.c) --- */
 
-/* Sends a command on its way. body is copied. 0, or E_REQUEST_TOO_MANY_REQUESTS, E_REQUEST_TOO_LARGE; then cb is never
+/* Sends a command of who's on its way. who and body are copied. 0, or E_REQUEST_TOO_MANY_REQUESTS, E_REQUEST_TOO_LARGE; then cb is never
  * called. *req may be NULL. */
-int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
-    uint64_t *req);
+int pending_command(struct gatewayd *g, const struct identity *who, enum pending_via via, enum command_kind kind, struct slice body,
+    answer_cb *cb, void *arg, uint64_t *req);
 /* member: whose; 0: this node's own. */
 int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb *cb, void *arg, uint64_t *req);
 /* op 0: moves the leadership to the member. peer_urls (comma list) is copied. */

@@ -117,8 +117,8 @@ static bool is_crowded(const struct gatewayd *g, enum pending_via via)
     return g->stored_up && link_is_full(g->stored);
 }
 
-int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind kind, struct slice body, answer_cb *cb, void *arg,
-    uint64_t *req)
+int pending_command(struct gatewayd *g, const struct identity *who, enum pending_via via, enum command_kind kind, struct slice body,
+    answer_cb *cb, void *arg, uint64_t *req)
 {
     if (is_crowded(g, via)) {
         return E_REQUEST_TOO_MANY_REQUESTS;
@@ -134,6 +134,8 @@ int pending_command(struct gatewayd *g, enum pending_via via, enum command_kind 
         .slot = g->conf->gateway_id,
         .instance = g->instance,
         .req = p->wire,
+        .user = who->user,
+        .auth_rev = who->auth_rev,
         .body = body,
     };
     /* Deadlines of leases live in the leader's stored alone. */
@@ -331,7 +333,7 @@ static void barrier_done(void *arg, const struct answer *a)
 static void barrier_start(struct gatewayd *g)
 {
     g->barrier_covers = g->barrier_round++;
-    if (pending_command(g, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, barrier_done, g, &g->barrier_req) != OK) {
+    if (pending_command(g, &IDENTITY_NONE, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, barrier_done, g, &g->barrier_req) != OK) {
         barrier_done(g, &(struct answer){.err = E_REQUEST_TOO_MANY_REQUESTS});
     }
 }

@@ -28,7 +28,42 @@
     X(HASH_KV, 20, "HashKVRequest", false) \
     X(DEFRAGMENT, 21, "DefragmentRequest", false) \
     X(ALARM, 22, "AlarmRequest", true) /* GET is a query */ \
-    X(BARRIER, 30, "empty", false) /* answered like a read; proves what came before it was applied */
+    X(BARRIER, 30, "empty", false) /* answered like a read; proves what came before it was applied */ \
+    X(AUTH_ENABLE, 40, "AuthEnableRequest", true) \
+    X(AUTH_DISABLE, 41, "AuthDisableRequest", true) \
+    X(AUTH_STATUS, 42, "AuthStatusRequest", false) \
+    X(AUTHENTICATE, 43, "AuthenticateRequest", true) /* see "auth" below */ \
+    X(USER_ADD, 44, "AuthUserAddRequest", true) /* see "auth" */ \
+    X(USER_GET, 45, "AuthUserGetRequest", false) \
+    X(USER_LIST, 46, "AuthUserListRequest", false) \
+    X(USER_DELETE, 47, "AuthUserDeleteRequest", true) \
+    X(USER_CHANGE_PASSWORD, 48, "AuthUserChangePasswordRequest", true) /* see "auth" */ \
+    X(USER_GRANT_ROLE, 49, "AuthUserGrantRoleRequest", true) \
+    X(USER_REVOKE_ROLE, 50, "AuthUserRevokeRoleRequest", true) \
+    X(ROLE_ADD, 51, "AuthRoleAddRequest", true) \
+    X(ROLE_GET, 52, "AuthRoleGetRequest", false) \
+    X(ROLE_LIST, 53, "AuthRoleListRequest", false) \
+    X(ROLE_DELETE, 54, "AuthRoleDeleteRequest", true) \
+    X(ROLE_GRANT, 55, "AuthRoleGrantPermissionRequest", true) \
+    X(ROLE_REVOKE, 56, "AuthRoleRevokePermissionRequest", true) \
+    X(PASSWORD, 57, "AuthenticateRequest", false) /* READ: is the password right? AuthStatusResponse */ \
+    X(TOKEN, 58, "AuthenticateResponse", false) /* whose token? TokenAnswer below */ \
+    X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */
+
+/* Auth. A password travels in PASSWORD alone, which is a read; it never enters the log.
+ *
+ *   USER_ADD, USER_CHANGE_PASSWORD   `password` is empty; `hashedPassword` is libsodium's argon2id string ("$argon2id$..."), made
+ *                                    by the gateway, or what the client gave: base64 of a bcrypt hash. Empty with no_password.
+ *   PASSWORD                         answer: AuthStatusResponse, whose authRevision the next command carries
+ *   AUTHENTICATE                     `password` is the first half of a token: TOKEN_LETTERS random letters; auth_rev is that of
+ *                                    PASSWORD's answer (older than the store's: E_AUTH_OLD_REVISION, ask PASSWORD again); no user.
+ *                                    Answer: AuthenticateResponse with the whole token, letters "." index of the entry
+ *   TOKEN                            body { 2 token }. Answer, TokenAnswer { 1 name, 2 auth_rev }: the user, and the auth revision at
+ *                                    which that is true; or E_INVALID_AUTH_TOKEN
+ *
+ * A command that stored proposes itself has origin, slot and instance 0. Gateways' slots begin at 1, and no part of the
+ * envelope but the user comes from a client: nobody outside can make such a command. */
+#define TOKEN_LETTERS 16
 
 enum command_kind {
 #define COMMAND_ENUM(NAME, number, body, is_write) COMMAND_##NAME = number,

@@ -10,7 +10,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 
-#define FRAMES_VERSION 2
+#define FRAMES_VERSION 3
 
 /* Roles are bits, so that a frame can name several senders. */
 enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, ROLE_CTL = 16, ROLE_ANY = 31 };
@@ -43,6 +43,7 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
     X(EVENT, event, 35, ROLE_STORED, ROLE_GATEWAYD, "one live event, in order of revision") \
     X(PAST, past, 36, ROLE_STORED, ROLE_GATEWAYD, "one event of a history slice") \
     X(PAST_END, past_end, 37, ROLE_STORED, ROLE_GATEWAYD, "end of a history slice") \
+    X(AUTH, auth, 38, ROLE_STORED, ROLE_GATEWAYD, "is auth on, and its revision: at every up and every change, before the RESULT of the change") \
     /* between the raftds of a cluster: raftd/peer.h */ \
     X(RAFT, raft, 40, ROLE_PEER, ROLE_PEER, "one message of the consensus core; its ENTRYs follow in the same message") \
     X(ENTRY, entry, 41, ROLE_PEER, ROLE_PEER, "one entry of the RAFT before it") \
@@ -150,6 +151,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
  * next > feed_rev means that the watcher is in step. compact_rev: > 0 when `from` was compacted (no events sent).
  * store_rev: current revision. */
 #define FR_PAST_END_FIELDS(U, I, B) U(token) I(next) I(feed_rev) I(compact_rev) I(store_rev)
+
+#define FR_AUTH_FIELDS(U, I, B) U(enabled) U(auth_rev)
 
 /* op: enum member_op. id: of the member; 0 for additions (raftd makes it from the URLs and the time). peer_urls: comma list. */
 #define FR_MEMBER_CHANGE_FIELDS(U, I, B) U(req) U(op) U(id) B(peer_urls)

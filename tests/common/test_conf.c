@@ -50,7 +50,8 @@ Test(conf, defaults_are_the_tables)
     cr_assert_eq(f.c.max_concurrent_streams, 4294967295);
     cr_assert(f.c.pre_vote);
     cr_assert_not(f.c.unsafe_no_fsync);
-    cr_assert_eq(f.c.given, 0);
+    for (size_t i = 0; i < sizeof(f.c.given); i++)
+        cr_assert_eq(f.c.given[i], 0);
     end(&f);
 }
 

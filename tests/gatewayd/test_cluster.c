@@ -66,7 +66,7 @@ static int add(struct ring *r, const char **urls, size_t count, bool learner, st
     m.islearner = learner;
     cr_assert(etcdserverpb__member_add_request__get_packed_size(&m) <= sizeof(bytes));
     size_t len = etcdserverpb__member_add_request__pack(&m, bytes);
-    int err = cluster_submit(&r->g, MEMBER_ADD, slice_of(bytes, len), ignore, NULL, &req);
+    int err = cluster_submit(&r->g, &IDENTITY_NONE, MEMBER_ADD, slice_of(bytes, len), ignore, NULL, &req);
     *p = pending_find(&r->g.pending, req);
     return err;
 }
@@ -157,8 +157,8 @@ Test(cluster, bytes_that_are_no_request_are_refused)
     struct ring *r = ring_new();
 
     for (int op = MEMBER_ADD; op <= MEMBER_UPDATE; op++)
-        cr_assert_eq(cluster_submit(&r->g, (enum member_op)op, SLICE_LIT("\x0a\xff"), ignore, NULL, NULL), E_MALFORMED_REQUEST);
-    cr_assert_eq(move_leader_submit(&r->g, SLICE_LIT("\x08"), ignore, NULL, NULL), E_MALFORMED_REQUEST);
+        cr_assert_eq(cluster_submit(&r->g, &IDENTITY_NONE, (enum member_op)op, SLICE_LIT("\x0a\xff"), ignore, NULL, NULL), E_MALFORMED_REQUEST);
+    cr_assert_eq(move_leader_submit(&r->g, &IDENTITY_NONE, SLICE_LIT("\x08"), ignore, NULL, NULL), E_MALFORMED_REQUEST);
     ring_free(r);
 }
 
@@ -169,7 +169,7 @@ Test(cluster, a_learner_changes_nothing)
 
     r->g.is_learner = true;
     cr_assert_eq(add(r, (const char *[]){"http://a:1"}, 1, false, &p), E_NOT_SUPPORTED_FOR_LEARNER);
-    cr_assert_eq(move_leader_submit(&r->g, SLICE_EMPTY, ignore, NULL, NULL), E_NOT_SUPPORTED_FOR_LEARNER);
+    cr_assert_eq(move_leader_submit(&r->g, &IDENTITY_NONE, SLICE_EMPTY, ignore, NULL, NULL), E_NOT_SUPPORTED_FOR_LEARNER);
     cr_assert_eq(r->g.pending.count, 0);
     ring_free(r);
 }

@@ -87,7 +87,7 @@ static struct ring *ring_up(void)
 static struct pending *ask(struct ring *r, enum pending_via via)
 {
     uint64_t req = 0;
-    cr_assert_eq(pending_command(&r->g, via, via == VIA_PROPOSE ? COMMAND_PUT : COMMAND_RANGE, SLICE_LIT("\n\1a"), hear, NULL, &req), OK);
+    cr_assert_eq(pending_command(&r->g, &IDENTITY_NONE, via, via == VIA_PROPOSE ? COMMAND_PUT : COMMAND_RANGE, SLICE_LIT("\n\1a"), hear, NULL, &req), OK);
     return pending_find(&r->g.pending, req);
 }
 
@@ -357,8 +357,8 @@ Test(retry, an_entry_over_the_request_limit_is_refused)
     buf_extend(&body, r->conf.max_request_bytes);
     memset(body.data, 0, body.len);
     uint64_t req = 0;
-    cr_expect_eq(pending_command(&r->g, VIA_PROPOSE, COMMAND_PUT, buf_slice(&body), hear, NULL, &req), E_REQUEST_TOO_LARGE);
-    cr_expect_eq(pending_command(&r->g, VIA_READ, COMMAND_RANGE, buf_slice(&body), hear, NULL, &req), OK);
+    cr_expect_eq(pending_command(&r->g, &IDENTITY_NONE, VIA_PROPOSE, COMMAND_PUT, buf_slice(&body), hear, NULL, &req), E_REQUEST_TOO_LARGE);
+    cr_expect_eq(pending_command(&r->g, &IDENTITY_NONE, VIA_READ, COMMAND_RANGE, buf_slice(&body), hear, NULL, &req), OK);
     cr_expect_eq(r->g.pending.count, 1);
     buf_fini(&body);
     ring_free(r);
