@@ -48,14 +48,14 @@ objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON_OBJ := $(call objs,$(wildcard common/*.c))
 PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-LIBS_common := -luv -lsystemd -lisal -lssl -lcrypto
+LIBS_common := -luv -lsystemd -lisal -ljansson -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
-LIBS_stored := -lleveldb
-LIBS_gatewayd := -lnghttp2 -lnng -luv
+LIBS_stored := -lleveldb -lsodium -lcrypt
+LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/etcd $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -89,6 +89,12 @@ $(B)/bin/$(1): $(call objs,$(1)/main.c) $(B)/lib/lib$(1).a $(B)/lib/libproto.a $
 	$(Q)$$(call say,LD) && $(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1)) $(LIBS_proto) $(LIBS_common)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+# What takes etcd's place: it runs the three daemons.
+$(B)/lib/libdropin.a: $(call objs,$(filter-out dropin/main.c,$(wildcard dropin/*.c)))
+$(B)/bin/etcd: $(call objs,dropin/main.c) $(B)/lib/libdropin.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lyaml $(LIBS_common)
 
 $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
@@ -139,7 +145,7 @@ fuzz: deps fuzzers
 # --wrap: what ends a daemon ends one simulated member, and a broken must() is told with its seed (tests/sim/sim.c).
 SIM_STORED := $(call objs,$(filter-out stored/db.c stored/db_%.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
 SIM_WRAP := -Wl,--wrap=fatal,--wrap=fatalx,--wrap=must_failed
-SIM_LIBS := $(LIBS_raftd) $(LIBS_proto) $(LIBS_common) -lm
+SIM_LIBS := $(LIBS_raftd) -lsodium -lcrypt $(LIBS_proto) $(LIBS_common) -lm
 # Both daemons have a struct entry: of stored only mvcc.h is to be seen.
 $(B)/obj/tests/sim/stored.o: $(SIM_STORED)
 	$(Q)$(call say,LD) && ld -r -o $@.all $^ && \

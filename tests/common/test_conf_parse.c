@@ -121,8 +121,8 @@ Test(conf_parse, wrong_urls_are_refused_with_the_reason)
     check_reason("localhost:2379", false, "URL address does not have the form \"http://host:port\": localhost:2379");
     check_reason("", false, "URL address does not have the form \"http://host:port\": ");
     check_reason("http://a:1,", false, "URL address does not have the form \"http://host:port\": ");
-    check_reason("ftp://a:1", false, "URL scheme must be http, https or unix: ftp://a:1");
-    check_reason("HTTP://a:1", false, "URL scheme must be http, https or unix: HTTP://a:1");
+    check_reason("ftp://a:1", false, "URL scheme must be http, https, unix or unixs: ftp://a:1");
+    check_reason("HTTP://a:1", false, "URL scheme must be http, https, unix or unixs: HTTP://a:1");
     check_reason("http://a:1/", false, "URL must not contain a path: http://a:1/");
     check_reason("http://a", false, "URL address does not have the form \"host:port\": http://a");
     check_reason("unix://", false, "unix URL without a path: unix://");
