@@ -237,7 +237,7 @@ static void observe_again(struct observer *o, uint64_t after_ms)
 
 static void observe_failed(struct observer *o, int err)
 {
-    if (inner_may_retry(err)) {
+    if (inner_may_retry(&o->inner, err)) {
         observe_again(o, OBSERVE_RETRY_MS);
     } else if (err == E_NOT_SUPPORTED_FOR_LEARNER) {
         call_end(o->call, err, NULL);

@@ -38,6 +38,11 @@ static void answered(void *arg, const struct answer *a)
 int inner_send(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body)
 {
     must(in->req == 0);
+    struct identity now = *who;
+    if (now.user.len > 0 && identity_jwt(in->g) == NULL) {
+        now.auth_rev = identity_auth_rev(in->g);
+    }
+    who = &now;
     buf_reset(&in->body);
     buf_reset(&in->text);
     switch (kind) {
@@ -48,8 +53,11 @@ int inner_send(struct inner *in, const struct identity *who, enum command_kind k
     }
 }
 
-bool inner_may_retry(int err)
+bool inner_may_retry(const struct inner *in, int err)
 {
+    if (err == E_AUTH_OLD_REVISION) {
+        return identity_jwt(in->g) == NULL; /* stored is a moment ahead of what it told us */
+    }
     return err == E_REQUEST_TOO_MANY_REQUESTS || err_grpc_status(err) == err_grpc_status(E_AGAIN);
 }
 

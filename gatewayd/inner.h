@@ -16,7 +16,8 @@ struct inner {
 
 void inner_init(struct inner *in, struct gatewayd *g, void (*done)(struct inner *in, int err));
 void inner_fini(struct inner *in); /* forgets what is under way */
-/* Range, Put, DeleteRange, Txn, LeaseGrant, LeaseRevoke, LeaseKeepAlive. 0, or an error at once, and then done is not called;
+/* who was resolved when the call began, and what is inside it may last: the user stays who he was, and stored asks what he may do
+ * by now. (A JWT tells the revision that it is good for.) Range, Put, DeleteRange, Txn, LeaseGrant, LeaseRevoke, LeaseKeepAlive. 0, or an error at once, and then done is not called;
  * done is never called from within. It may send the next one. */
 int inner_send(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body);
 /* The whole of a unary call: one request, whose answer reply turns into the call's response. It returns 0, or an error and perhaps a
@@ -24,7 +25,7 @@ int inner_send(struct inner *in, const struct identity *who, enum command_kind k
 typedef int inner_reply(struct slice answer, struct buf *response, const char **text);
 void inner_call(struct call *c, enum command_kind kind, struct slice body, inner_reply *reply);
 /* Worth to ask again: a sibling or the leader is away, or all are busy. */
-bool inner_may_retry(int err);
+bool inner_may_retry(const struct inner *in, int err);
 /* Ends the call as etcd would with an error of a request made inside. */
 void inner_fail(struct call *c, int err, struct slice text);
 

@@ -84,7 +84,7 @@ static void renewed(struct inner *in, int err)
             ttl = (int64_t)f.varint;
         }
     }
-    if (err != OK && !inner_may_retry(err)) {
+    if (err != OK && !inner_may_retry(in, err)) {
         return; /* not ours to renew */
     }
     /* An expired lease takes our key with it: better to hear of that now than when our turn comes. */
@@ -385,7 +385,7 @@ static void main_answered(struct inner *in, int err)
 {
     struct contender *p = container_of(in, struct contender, main);
     if (p->state == LEAVING) {
-        if (err != OK && inner_may_retry(err)) {
+        if (err != OK && inner_may_retry(in, err)) {
             leave_later(p);
         } else {
             contender_free(p);
@@ -400,7 +400,7 @@ static void main_answered(struct inner *in, int err)
         return;
     }
     /* Looking changes nothing, and who waits may wait until everybody is back. */
-    if (err != OK && p->state == LOOKING && inner_may_retry(err)) {
+    if (err != OK && p->state == LOOKING && inner_may_retry(in, err)) {
         p->state = WAITING;
         deadline_set(p->g, &p->again, gatewayd_now_ms(p->g) + QUEUE_RETRY_MS);
         return;
