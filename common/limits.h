@@ -97,6 +97,8 @@
 #define CONN_READ_BYTES (64 * KIB)
 /* What the kernel may hold of one connection that it has not sent yet. */
 #define CONN_UNSENT_BYTES ((int)(128 * KIB))
+/* Users whose requests are counted (user-rate-limit); those that have been idle for a second make room. */
+#define RATE_USERS_MAX 100000
 /* Files that a gateway keeps free for its links and for standard streams. */
 #define CONNECTION_SPARE_FILES 64
 /* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */
