@@ -151,11 +151,15 @@ const char *conf_nearest_key(const char *word);
 bool conf_has_key(const char *key);
 size_t conf_key_pos(const char *key); /* its place in the table; CONF_KEY_COUNT if it is not there */
 bool conf_is_bool(const char *key);
+const char *conf_help(const char *key); /* its line of --help; "" if it is not in the table */
+/* What a number or duration (ms) may be; false: key is nothing like that. */
+bool conf_range(const char *key, uint64_t *min, uint64_t *max);
 
 /* --- values (conf_parse.c) ---------------------------------------------------------------------- */
 
 /* "10m", "1h30m", "1.5s", "100ms" -> ms. E_INVALID for anything else, and for what is not a whole number of ms. */
 int conf_parse_duration(const char *text, uint64_t *ms);
+int conf_parse_ns(const char *text, uint64_t *ns); /* the same, finer */
 /* auto-compaction-retention of a mode: milliseconds ("periodic") or revisions ("revision"); 0 = off. */
 int conf_parse_retention(const char *mode, const char *text, uint64_t *value);
 

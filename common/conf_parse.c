@@ -75,24 +75,28 @@ static bool parse_piece(const char **p, uint64_t *ns)
     return !__builtin_add_overflow(*ns, rest, ns) && *ns <= INT64_MAX;
 }
 
-int conf_parse_duration(const char *text, uint64_t *ms)
+int conf_parse_ns(const char *text, uint64_t *ns)
 {
-    uint64_t total_ns = 0;
-
-    if (strcmp(text, "0") == 0) { /* the only number that needs no unit */
-        *ms = 0;
+    *ns = 0;
+    if (strcmp(text, "0") == 0) /* the only number that needs no unit */
         return OK;
-    }
     if (*text == '\0')
         return E_INVALID;
     while (*text != '\0') {
-        uint64_t ns;
-        if (!parse_piece(&text, &ns) || __builtin_add_overflow(total_ns, ns, &total_ns) || total_ns > INT64_MAX)
+        uint64_t piece;
+        if (!parse_piece(&text, &piece) || __builtin_add_overflow(*ns, piece, ns) || *ns > INT64_MAX)
             return E_INVALID;
     }
-    if (total_ns % 1000000 != 0)
+    return OK;
+}
+
+int conf_parse_duration(const char *text, uint64_t *ms)
+{
+    uint64_t ns;
+
+    if (conf_parse_ns(text, &ns) != OK || ns % 1000000 != 0)
         return E_INVALID;
-    *ms = total_ns / 1000000;
+    *ms = ns / 1000000;
     return OK;
 }
 
@@ -192,7 +196,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
     const char *rest = strstr(text, "://");
 
     if (rest == NULL) {
-        buf_printf(why, "URL address does not have the form \"http://host:port\": %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     struct slice scheme = slice_of(text, (size_t)(rest - text));
@@ -215,7 +219,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
             return E_INVALID;
         }
     } else {
-        buf_printf(why, "URL scheme must be http, https, unix or unixs: %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     u->scheme = slice_dup_str(scheme);
