@@ -120,6 +120,8 @@
 /* Written to one connection at a time, and in one turn before the others get theirs. */
 #define H2_WRITE_BYTES (256 * KIB)
 #define H2_TURN_BYTES_MAX (4 * MIB)
+/* What a stream has to send up to this size goes before what others have that is larger. */
+#define H2_SMALL_BYTES (16 * KIB)
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000
