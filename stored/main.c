@@ -1,5 +1,6 @@
 /* main - stored's table of contents. What happens in between: stored.c, in.c. */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -46,6 +47,13 @@ static void take_lock(const struct conf *conf)
     free(path);
 }
 
+/* Before rights are given up: locking needs one, keeping it does not. */
+static void lock_memory(const struct conf *conf)
+{
+    if (conf->memory_mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+        fatal("stored: memory-mlock: cannot lock memory (LimitMEMLOCK=infinity lets it)");
+}
+
 static void term_cb(void *arg)
 {
     stored_stop(arg);
@@ -60,6 +68,7 @@ int main(int argc, char **argv)
     opt_load(&conf, argc, argv);
     make_dirs(&conf);
     priv_limits();
+    lock_memory(&conf);
     priv_drop(conf.user);
     take_lock(&conf);
 
