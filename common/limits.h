@@ -121,16 +121,30 @@
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000
-/* HTTP/1.1: request head, body (read and thrown away), and how long a head may take. */
+/* HTTP/1.1: request head, body, a line of a chunked body and its trailers, and how long a head and a body may take. The body of a
+ * stream (/v3/watch, ...) may be longer and come as slowly as it likes. */
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)
-#define HTTP1_BODY_BYTES_MAX (2 * MIB)
+#define HTTP1_BODY_BYTES_MAX (8 * MIB)
+#define HTTP1_CHUNK_LINE_BYTES_MAX ((size_t)256)
+#define HTTP1_TRAILER_BYTES_MAX (8 * KIB)
 #define HTTP1_HEAD_MS_MAX 10000
+#define HTTP1_BODY_MS_MAX 60000
 /* Bytes of pipelined requests that wait for the answer to an earlier one (a client that sends more is dropped), and of answers
  * that a client has not read before its next request is looked at. */
 #define HTTP1_IN_BYTES_MAX (256 * KIB)
 #define HTTP1_OUT_BYTES_MAX (64 * KIB)
 /* A kept-alive HTTP/1.1 connection without a request is closed after this. */
 #define HTTP1_IDLE_MS_MAX 120000
+/* JSON gateway: nesting of objects and arrays (a transaction TXN_DEPTH_MAX deep takes three levels for each); a request's text, which
+ * is longer than the message that its limit is for; a message that is answered, which is put together before it is converted, and
+ * its text. What is over is refused. */
+#define JSON_DEPTH_MAX 256
+#define JSON_BODY_BYTES_MAX (8 * MIB)
+#define JSON_ANSWER_BYTES_MAX (64 * MIB)
+#define JSON_TEXT_BYTES_MAX (128 * MIB)
+/* A WebSocket's message, and the bytes of one that wait for its client before no more are made. */
+#define WS_MESSAGE_BYTES_MAX JSON_BODY_BYTES_MAX
+#define WS_OUT_BYTES_MAX (256 * KIB)
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
 #define KEEP_ALIVE_WAITING_MAX 256
 /* SIGTERM: unary calls may finish for this long. */

@@ -57,29 +57,6 @@ char *grpc_encode_text(struct slice text)
     return out;
 }
 
-/* Well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF). */
-static bool is_utf8(struct slice s)
-{
-    for (size_t i = 0; i < s.len;) {
-        uint8_t b = s.data[i++];
-        if (b < 0x80) {
-            continue;
-        }
-        size_t more = b >= 0xf0 ? 3 : b >= 0xe0 ? 2 : 1;
-        if (b < 0xc2 || b > 0xf4 || s.len - i < more) {
-            return false;
-        }
-        uint8_t low = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
-        uint8_t high = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
-        for (; more > 0; more--, i++, low = 0x80, high = 0xbf) {
-            if (s.data[i] < low || s.data[i] > high) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 /* --- headers ------------------------------------------------------------------------------------- */
 
 static bool slice_is(struct slice s, const char *word)
@@ -177,7 +154,7 @@ int grpc_header(struct call *c, struct slice name, struct slice value)
         break;
     case 18:
         if (slice_is(name, "client-api-version")) {
-            c->bad_api_version = !is_utf8(value);
+            c->bad_api_version = !slice_is_utf8(value);
         }
         break;
     default: break;
@@ -384,10 +361,8 @@ void grpc_resume(struct call *c)
 {
     struct buf held = c->held;
     c->held = BUF_INIT;
-    if (held.len > 0) {
-        size_t taken = grpc_data(c, buf_slice(&held));
-        c->carrier->consumed(c, taken);
-    }
+    size_t taken = held.len > 0 ? grpc_data(c, buf_slice(&held)) : 0;
+    c->carrier->consumed(c, taken); /* also nothing: the carrier may keep more in front of us */
     if (c->held.data == NULL) {
         buf_reset(&held);
         c->held = held;
