@@ -52,7 +52,7 @@ LIBS_common := -luv -lsystemd -lisal -ljansson -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
 LIBS_stored := -lleveldb -lsodium -lcrypt
-LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv
+LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
 all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/etcd $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter

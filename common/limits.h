@@ -147,6 +147,19 @@
 #define WS_OUT_BYTES_MAX (256 * KIB)
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
 #define KEEP_ALIVE_WAITING_MAX 256
+/* A login token, whatever carries it; longer ones cannot be good. */
+#define TOKEN_BYTES_MAX (8 * KIB)
+/* Tokens whose user is remembered, for how long at most, and how many may be asked about at a time; above it a call is answered
+ * "too many requests". Short, so that stored sees that a token is in use. */
+#define LOGINS_MAX 10000
+#define LOGIN_KEEP_MS 5000
+#define LOGINS_ASKED_MAX 1024
+/* Passwords that are hashed at a time (64 MiB of memory each), and that wait; more are answered "too many requests". */
+#define PASSWORD_HASHES_MAX 2
+#define PASSWORD_WAITING_MAX 64
+#define PASSWORD_BYTES_MAX ((size_t)4096)
+/* Times that Authenticate checks a password again because users or roles have changed meanwhile. */
+#define AUTHENTICATE_TRIES_MAX 10
 /* SIGTERM: unary calls may finish for this long. */
 #define GATEWAY_STOP_MS_MAX 5000
 

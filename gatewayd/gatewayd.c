@@ -109,6 +109,7 @@ void gatewayd_init(struct gatewayd *g, const struct conf *conf, struct loop *loo
     timer_heap_init(&g->timers);
     pending_init(&g->pending);
     stats_init(g);
+    identity_start(g);
     g->wakeup = loop_timer_new(loop, wakeup_fired, g);
 }
 
@@ -138,4 +139,6 @@ void gatewayd_fini(struct gatewayd *g)
     pending_fini(&g->pending);
     timer_heap_fini(&g->timers);
     stats_fini(g);
+    identity_stop(g);
+    password_stop(g);
 }

@@ -48,6 +48,9 @@ struct call {
     char *token;          /* owned; NULL: none */
     struct buf user;      /* the identity's bytes */
     struct identity identity;
+    int identity_err;           /* Watch: why there is none */
+    struct login *login;        /* identity.c: its next message waits for this; NULL: it does not wait */
+    struct call *login_prev, *login_next;
     char *encoding;       /* grpc-encoding other than identity; owned */
     struct deadline deadline;
     uint64_t deadline_ms;
@@ -61,6 +64,7 @@ struct call {
     bool bad_api_version;
     bool bad_timeout;
     bool wants_leader;
+    bool by_json;        /* the JSON gateway asks for its own client: no identity from a certificate */
     bool in_leader_list;
     bool headers_done;
     bool got_message;   /* unary: one message is complete */
@@ -113,6 +117,7 @@ void call_abort(struct call *c, int err, const char *text); /* call_fail, and `c
 void call_writable(struct call *c);                         /* tells the handler */
 void call_told_closed(struct call *c);
 void grpc_resume(struct call *c); /* looks at held bytes */
+void grpc_admitted(struct call *c); /* identity.c: the message that waits may reach its handler */
 void call_join_leader_list(struct call *c);
 
 #endif

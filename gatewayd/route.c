@@ -18,6 +18,7 @@ static void not_served(struct call *c, struct slice bytes)
 #define UNARY(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, NULL}
 /* Unary, and its state is the req of the one request it makes. */
 #define RING(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, call_more, call_forget}
+#define SECRET(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, auth_closed}
 #define LATER(service, method) UNARY(service, method, not_served)
 #define LATER_STREAM(service, method) {"/" service "/" method, service, method, false, true, not_served, NULL, NULL, NULL}
 
@@ -58,23 +59,23 @@ static const struct call_handler table[] = {
     {"/" MAINTENANCE "/Snapshot", MAINTENANCE, "Snapshot", false, true, backup_snapshot, NULL, backup_writable, backup_closed},
     RING(MAINTENANCE, "MoveLeader", maint_move_leader),
     LATER(MAINTENANCE, "Downgrade"),
-    LATER(AUTH, "AuthEnable"),
-    LATER(AUTH, "AuthDisable"),
-    LATER(AUTH, "AuthStatus"),
-    LATER(AUTH, "Authenticate"),
-    LATER(AUTH, "UserAdd"),
-    LATER(AUTH, "UserGet"),
-    LATER(AUTH, "UserList"),
-    LATER(AUTH, "UserDelete"),
-    LATER(AUTH, "UserChangePassword"),
-    LATER(AUTH, "UserGrantRole"),
-    LATER(AUTH, "UserRevokeRole"),
-    LATER(AUTH, "RoleAdd"),
-    LATER(AUTH, "RoleGet"),
-    LATER(AUTH, "RoleList"),
-    LATER(AUTH, "RoleDelete"),
-    LATER(AUTH, "RoleGrantPermission"),
-    LATER(AUTH, "RoleRevokePermission"),
+    RING(AUTH, "AuthEnable", auth_enable),
+    RING(AUTH, "AuthDisable", auth_disable),
+    RING(AUTH, "AuthStatus", auth_status),
+    SECRET(AUTH, "Authenticate", auth_authenticate),
+    SECRET(AUTH, "UserAdd", auth_user_add),
+    RING(AUTH, "UserGet", auth_user_get),
+    RING(AUTH, "UserList", auth_user_list),
+    RING(AUTH, "UserDelete", auth_user_delete),
+    SECRET(AUTH, "UserChangePassword", auth_user_change_password),
+    RING(AUTH, "UserGrantRole", auth_user_grant_role),
+    RING(AUTH, "UserRevokeRole", auth_user_revoke_role),
+    RING(AUTH, "RoleAdd", auth_role_add),
+    RING(AUTH, "RoleGet", auth_role_get),
+    RING(AUTH, "RoleList", auth_role_list),
+    RING(AUTH, "RoleDelete", auth_role_delete),
+    RING(AUTH, "RoleGrantPermission", auth_role_grant),
+    RING(AUTH, "RoleRevokePermission", auth_role_revoke),
     LATER(LOCK, "Lock"),
     LATER(LOCK, "Unlock"),
     LATER(ELECTION, "Campaign"),

@@ -385,7 +385,7 @@ Test(retry, an_entry_over_the_request_limit_is_refused)
 static uint64_t change(struct ring *r)
 {
     uint64_t req;
-    cr_assert_eq(pending_change(&r->g, MEMBER_ADD, 0, SLICE_LIT("http://a:1"), hear, NULL, &req), OK);
+    cr_assert_eq(pending_change(&r->g, &IDENTITY_NONE, MEMBER_ADD, 0, SLICE_LIT("http://a:1"), hear, NULL, &req), OK);
     return req;
 }
 
