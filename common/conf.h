@@ -86,7 +86,7 @@
     X(BOOL, socket_reuse_address, "socket-reuse-address", "false", 0, 0, "bind addresses whose old connections still linger") \
     X(STR, auth_token, "auth-token", "simple", 0, 0, "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION") \
     X(U64, auth_token_ttl, "auth-token-ttl", "300", 1, UINT32_MAX, "seconds that a simple token lives after its last use") \
-    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the hash of a new password") \
+    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the argon2id hash of a new password, doubled by each step: 10 is two passes over 64 MiB") \
     X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
     X(BOOL, enable_pprof, "enable-pprof", "false", 0, 0, "serve the debugging pages /debug/ of the gateway") \
     X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
