@@ -9,6 +9,7 @@
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
+#   make auth-property [CASES=100000 SEED=1]    random roles and requests: nothing outside the granted intervals
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
 
 SHELL := /bin/bash
@@ -201,6 +202,11 @@ node: deps
 	@NODES=5 HISTORIES=$$(($${HISTORIES:-200} - $${HISTORIES:-200} * 3 / 4)) tests/node/partition.sh $(B)
 	@CYCLES=$${CYCLES:-200} TERMS=$${TERMS:-20} ELECTION=$${ELECTION:-1000} tests/node/kill_cluster.sh $(B)
 
+# Random roles and nested requests against a naive model of who may do what.
+auth-property: deps
+	@$(MAKE) --no-print-directory $(B)/tests/stored/test_authorize_model
+	CASES=$${CASES:-100000} SEED=$${SEED:-1} $(B)/tests/stored/test_authorize_model
+
 bench-trio: deps
 	@$(MAKE) --no-print-directory all
 	@tests/bench/trio.sh $(B)/bin
@@ -230,5 +236,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check auth-property bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

@@ -338,7 +338,7 @@ static int check_auth_token(const char *value, struct buf *why)
 {
     if (strcmp(value, "simple") == 0 || strncmp(value, "jwt,", 4) == 0)
         return OK;
-    buf_printf(why, "\"%s\" is neither simple nor jwt,NAME=VALUE,...", value);
+    buf_printf(why, "auth: invalid auth options: \"%s\" is neither simple nor jwt,NAME=VALUE,...", value);
     return E_INVALID;
 }
 

@@ -68,13 +68,16 @@ static int check_tls_listen(const char *key, const char *urls, bool has_cert, st
     if (has_cert || conf_parse_urls(urls, &list, &count) != OK)
         return OK;
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(list[i].scheme, "unixs") == 0)
-            buf_printf(why, "--%s: cannot listen on TLS for %s: KeyFile and CertFile are not presented\n", key, list[i].host);
-        else if (strcmp(list[i].scheme, "https") == 0)
-            buf_printf(why, "--%s: cannot listen on TLS for %s:%u: KeyFile and CertFile are not presented\n", key, list[i].host,
-                       list[i].port);
-        else
+        bool is_unix = strcmp(list[i].scheme, "unixs") == 0;
+        if (!is_unix && strcmp(list[i].scheme, "https") != 0)
             continue;
+        char *host = is_unix ? xstrdup(list[i].host) : xasprintf("%s:%u", list[i].host, list[i].port);
+        if (strcmp(key, "listen-peer-urls") == 0)
+            buf_printf(why, "cannot listen on TLS for %s: KeyFile and CertFile are not presented\n", host);
+        else
+            buf_printf(why, "TLS key/cert (--cert-file, --key-file) must be provided for client url %s://%s with HTTPS scheme\n",
+                       list[i].scheme, host);
+        free(host);
         result = E_INVALID;
     }
     conf_free_urls(list, count);

@@ -196,7 +196,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
     const char *rest = strstr(text, "://");
 
     if (rest == NULL) {
-        buf_printf(why, "URL address does not have the form \"http://host:port\": %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     struct slice scheme = slice_of(text, (size_t)(rest - text));
@@ -219,7 +219,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
             return E_INVALID;
         }
     } else {
-        buf_printf(why, "URL scheme must be http, https, unix or unixs: %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     u->scheme = slice_dup_str(scheme);

@@ -35,7 +35,7 @@
 #define DELAY_MS_MIN 50
 #define DELAY_MS_MAX 5000
 /* Deaths of one daemon in DEATHS_MS: more, and what supervises us shall know. */
-#define DEATHS_MAX 10
+#define DEATHS_MAX 8
 #define DEATHS_MS 60000
 
 /* raftd's word for: this member was removed from its cluster. */

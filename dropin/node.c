@@ -185,6 +185,8 @@ int node_init(struct node *n, const struct flags *f, struct buf *why)
     if (err == OK)
         err = conf_set(&n->conf, "name", name, "--name", why);
     if (err == OK)
+        err = set_key(n, "allow-plaintext", "true", why); /* as etcd does */
+    if (err == OK)
         err = set_keys(n, f, why);
     if (err == OK)
         err = conf_set(&n->conf, "data-dir", data_dir, "--data-dir", why);

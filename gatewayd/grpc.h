@@ -37,6 +37,7 @@ struct call {
     const struct client *client; /* who asks; set by the carrier */
     void *owner;       /* the carrier's: h2.c's connection, ... */
     int32_t stream_id; /* HTTP/2's; 0: another carrier */
+    struct h2_web *web; /* h2_web.c's: this is no gRPC call, and has no handler; else NULL */
     const struct call_handler *handler; /* NULL until the path was seen, or unknown */
     void *state;                        /* the handler's */
     struct call *prev, *next;           /* of the connection; next also links free ones */
@@ -111,6 +112,8 @@ void grpc_half_close(struct call *c);
 void call_close(struct call *c);
 /* Moves queued bytes to `to`; len <= c->queued. */
 void call_take(struct call *c, uint8_t *to, size_t len);
+/* Queues bytes as they are: of a web request's answer. */
+void call_send_raw(struct call *c, struct slice bytes);
 
 /* --- between grpc.c and call.c --- */
 void call_abort(struct call *c, int err, const char *text); /* call_fail, and `closed` at once: the handler did not ask for it */

@@ -149,9 +149,9 @@ Test(conf_finish, what_tls_is_to_do_must_be_possible)
         const char *key[3], *value[3], *why;
     } cases[] = {
         {{"listen-metrics-urls"}, {"https://127.0.0.1:1"},
-         "--listen-metrics-urls: cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented\n"},
+         "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme\n"},
         {{"listen-client-http-urls"}, {"unixs:///run/x"},
-         "--listen-client-http-urls: cannot listen on TLS for /run/x: KeyFile and CertFile are not presented\n"},
+         "TLS key/cert (--cert-file, --key-file) must be provided for client url unixs:///run/x with HTTPS scheme\n"},
         {{"cert-file"}, {"/c"}, "--cert-file and --key-file must be given together\n"},
         {{"client-cert-allowed-cn", "client-cert-allowed-hostname"}, {"a,b", "h"},
          "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a,b], hostnames=[h])\n"},
@@ -207,7 +207,7 @@ Test(conf_finish, listening_on_tls_needs_a_certificate)
     check_finish(&c, "");
     conf_fini(&c);
     set_all(&c, PAIRS("listen-peer-urls", "https://127.0.0.1:2380"));
-    check_finish(&c, "--listen-peer-urls: cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented\n");
+    check_finish(&c, "cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented\n");
     conf_fini(&c);
     set_all(&c, PAIRS("peer-cert-file", "/c"));
     check_finish(&c, "--peer-cert-file and --peer-key-file must be given together\n");
