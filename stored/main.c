@@ -1,4 +1,4 @@
-/* main - stored's table of contents. What happens in between: stored.c, in.c. */
+/* main - stored's table of contents. What happens in between: stored.c, in.c; `stored restore` and `stored inspect`: offline.c. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10,6 +10,7 @@
 #include "common/opt.h"
 #include "common/priv.h"
 #include "proto/names.h"
+#include "stored/offline.h"
 #include "stored/stored.h"
 
 #define DIR_MODE 0700
@@ -54,14 +55,19 @@ static void term_cb(void *arg)
 int main(int argc, char **argv)
 {
     static struct stored s;
+    struct offline offline;
     struct conf conf;
     struct loop *loop;
 
+    offline_take(&offline, &argc, argv);
     opt_load(&conf, argc, argv);
+    offline_open(&offline, &conf); /* a file that only we may read, perhaps */
     make_dirs(&conf);
     priv_limits();
     priv_drop(conf.user);
     take_lock(&conf);
+    if (offline.file)
+        return offline_restore(&offline, &conf);
 
     loop = loop_new();
     loop_signals(loop, term_cb, NULL, &s);
