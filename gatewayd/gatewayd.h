@@ -163,6 +163,7 @@ void maint_hash_kv(struct call *c, struct slice bytes);
 void maint_hash(struct call *c, struct slice bytes);
 void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
+void maint_downgrade(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
 void health_watch(struct call *c, struct slice bytes);
 void health_list(struct call *c, struct slice bytes);

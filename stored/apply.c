@@ -135,6 +135,8 @@ static int apply_kind(struct stored *s, const struct command *c, const struct fr
         return 0;
     case COMMAND_ALARM:
         return alarm_apply(s, c->body, out);
+    case COMMAND_DOWNGRADE:
+        return downgrade_apply(s, c->body, out);
     default:
         return auth_apply(s, c, fr->index, out);
     }
