@@ -228,6 +228,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     store_begin(s);
     if (s->blank)
         keep_identity(s);
+    upkeep_defragment_at_start(s);
 }
 
 void stored_reopen(struct stored *s)

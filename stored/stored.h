@@ -10,6 +10,7 @@
 #include <bsd/sys/queue.h>
 
 #include "common/conf.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "proto/command.h"
@@ -172,6 +173,7 @@ struct stored {
 
     bool stopping;
     struct stored_stats stats;
+    struct log_limit slow_limit; /* warning-apply-duration */
 };
 
 /* --- stored.c: the daemon's state from its beginning to its end ------------------------------------------ */
@@ -267,6 +269,7 @@ void upkeep_compacted(struct stored *s, uint64_t index); /* a compaction was app
 void upkeep_wait_compacted(struct stored *s, const struct command *c, struct slice body);
 bool upkeep_barrier(struct gateway *g, uint64_t req, struct slice body); /* true: answered later, after physical compactions */
 void upkeep_defragment(struct gateway *g, uint64_t req);
+void upkeep_defragment_at_start(struct stored *s); /* if it frees bootstrap-defrag-threshold-megabytes */
 void upkeep_hash(struct gateway *g, uint64_t req, struct slice body);
 void upkeep_hash_all(struct gateway *g, uint64_t req);
 
