@@ -84,7 +84,7 @@
     X(STR, host_whitelist, "host-whitelist", "*", 0, 0, "names that plain HTTP requests may call this server by (comma list), * = any") \
     X(STR, auth_token, "auth-token", "simple", 0, 0, "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION") \
     X(U64, auth_token_ttl, "auth-token-ttl", "300", 1, UINT32_MAX, "seconds that a simple token lives after its last use") \
-    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the hash of a new password") \
+    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the argon2id hash of a new password, doubled by each step: 10 is two passes over 64 MiB") \
     X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
     X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
     X(DUR, warning_apply_duration_ms, "warning-apply-duration", "100ms", 0, UINT64_MAX, "entries that take longer to apply are logged") \
