@@ -50,6 +50,7 @@
     X(U64, compaction_batch_limit, "compaction-batch-limit", "1000", 1, 1000000, "revisions deleted per slice of a compaction") \
     X(DUR, compaction_sleep_interval_ms, "compaction-sleep-interval", "10ms", 0, 60000, "pause between slices") \
     X(DUR, watch_progress_notify_interval_ms, "watch-progress-notify-interval", "10m", 100, UINT64_MAX, "idle progress messages") \
+    X(U64, snapshot_bytes_per_second, "snapshot-bytes-per-second", "67108864", 0, 1099511627776, "how fast a snapshot is sent to a member that is behind; 0: as fast as it goes") \
     X(U64, wal_segment_bytes, "wal-segment-bytes", "67108864", 1048576, 1073741824, "size of one file of the raft log") \
     X(BOOL, unsafe_no_fsync, "unsafe-no-fsync", "false", 0, 0, "do not sync the raft log: loses acknowledged writes on power loss") \
     X(STR, peer_cert_file, "peer-cert-file", "", 0, 0, "certificate (PEM, with its chain) shown to other members") \

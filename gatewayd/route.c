@@ -18,6 +18,9 @@ static void not_served(struct call *c, struct slice bytes)
 #define UNARY(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, NULL}
 /* Unary, and its state is the req of the one request it makes. */
 #define RING(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, call_more, call_forget}
+/* Unary, made of requests of its own: inner.h, queue.h. */
+#define INNER(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, inner_closed}
+#define QUEUE(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, queue_closed}
 #define SECRET(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, auth_closed}
 #define LATER(service, method) UNARY(service, method, not_served)
 #define LATER_STREAM(service, method) {"/" service "/" method, service, method, false, true, not_served, NULL, NULL, NULL}
@@ -76,13 +79,14 @@ static const struct call_handler table[] = {
     RING(AUTH, "RoleDelete", auth_role_delete),
     RING(AUTH, "RoleGrantPermission", auth_role_grant),
     RING(AUTH, "RoleRevokePermission", auth_role_revoke),
-    LATER(LOCK, "Lock"),
-    LATER(LOCK, "Unlock"),
-    LATER(ELECTION, "Campaign"),
-    LATER(ELECTION, "Proclaim"),
-    LATER(ELECTION, "Leader"),
-    LATER_STREAM(ELECTION, "Observe"),
-    LATER(ELECTION, "Resign"),
+    QUEUE(LOCK, "Lock", lock_lock),
+    INNER(LOCK, "Unlock", lock_unlock),
+    QUEUE(ELECTION, "Campaign", election_campaign),
+    INNER(ELECTION, "Proclaim", election_proclaim),
+    INNER(ELECTION, "Leader", election_leader),
+    {"/" ELECTION "/Observe", ELECTION, "Observe", false, true, election_observe, NULL, election_observe_writable,
+        election_observe_closed},
+    INNER(ELECTION, "Resign", election_resign),
     UNARY(HEALTH, "Check", health_check),
     {"/" HEALTH "/Watch", HEALTH, "Watch", false, true, health_watch, NULL, NULL, NULL},
     UNARY(HEALTH, "List", health_list),

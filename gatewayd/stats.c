@@ -163,6 +163,9 @@ void stats_text(struct gatewayd *g, struct buf *out)
     one(out, "trine_gateway_calls", METRICS_GAUGE, "gRPC calls that are open.", g->call_count);
     one(out, "trine_gateway_pending_requests", METRICS_GAUGE, "Requests on their way round the ring.", g->pending.count);
     one(out, "trine_gateway_queued_bytes", METRICS_GAUGE, "Bytes of answers that clients have not taken yet.", g->outbound_bytes);
+    one(out, "trine_gateway_tls_reloads_total", METRICS_COUNTER, "How often certificates, authorities or revocations were read again.",
+        g->server != NULL ? server_tls_reloads(g->server) : 0);
+    one(out, "trine_gateway_tls_handshakes", METRICS_GAUGE, "TLS handshakes under way.", g->server != NULL ? server_handshakes(g->server) : 0);
     per_drop(g, out);
     metrics_help(out, "trine_gateway_link_downs_total", METRICS_COUNTER, "How often the link to a sibling was lost.");
     one_link(out, g->raftd);

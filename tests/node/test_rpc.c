@@ -360,7 +360,7 @@ static void others(void)
         const char *path;
         int status;
         const char *text;
-    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 9, "etcdserver: root user does not exist"}, {"/v3lockpb.Lock/Lock", 12, ""}, 
+    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 9, "etcdserver: root user does not exist"}, {"/v3electionpb.Election/Leader", 2, "election: no leader"},
                {"/etcdserverpb.Cluster/MemberAdd", 3, "etcdserver: given member URLs are invalid"},
                {"/etcdserverpb.Cluster/MemberUpdate", 3, "etcdserver: given member URLs are invalid"},
                {"/etcdserverpb.Cluster/MemberRemove", 5, "etcdserver: member not found"},
