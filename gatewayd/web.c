@@ -66,6 +66,9 @@ bool web_query_has(struct slice query, const char *name, const char *value)
 
 struct slice web_host_name(struct slice host)
 {
+    if (host.len == 0) {
+        return host;
+    }
     const uint8_t *colon = memrchr(host.data, ':', host.len);
     const uint8_t *bracket = memrchr(host.data, ']', host.len);
     if (colon != NULL && (bracket == NULL || bracket < colon) && (bracket != NULL || memchr(host.data, ':', host.len) == colon)) {
