@@ -163,6 +163,7 @@ void maint_hash_kv(struct call *c, struct slice bytes);
 void maint_hash(struct call *c, struct slice bytes);
 void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
+void maint_downgrade(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
 void health_watch(struct call *c, struct slice bytes);
 void health_list(struct call *c, struct slice bytes);
@@ -268,6 +269,7 @@ void stats_init(struct gatewayd *g);
 void stats_fini(struct gatewayd *g);
 void stats_started(struct gatewayd *g, const struct call_handler *h);
 void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
+void stats_took(struct gatewayd *g, const struct call_handler *h, uint64_t ms); /* a call, from its headers to its end */
 void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 /* Why a client, or something of it, was not served on: counted by reason. */

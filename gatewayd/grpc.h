@@ -35,6 +35,7 @@ struct call {
     struct gatewayd *gateway;
     const struct call_carrier *carrier;
     const struct client *client; /* who asks; set by the carrier */
+    uint64_t opened_ms;
     void *owner;       /* the carrier's: h2.c's connection, ... */
     int32_t stream_id; /* HTTP/2's; 0: another carrier */
     struct h2_web *web; /* h2_web.c's: this is no gRPC call, and has no handler; else NULL */

@@ -1,19 +1,7 @@
-/* route - method path -> handler: one table of everything that can be called. What is not served yet has its row too, so
- * that it is counted and says so. From grpc.c (route_find). */
-#include <stdlib.h>
+/* route - method path -> handler: one table of everything that can be called. From grpc.c (route_find). */
 #include <string.h>
 
-#include "common/err.h"
 #include "gatewayd/gatewayd.h"
-
-static void not_served(struct call *c, struct slice bytes)
-{
-    UNUSED(bytes);
-    const struct call_handler *h = call_handler(c);
-    char *text = xasprintf("method %s of service %s is not served", h->method, h->service);
-    call_fail(c, E_UNIMPLEMENTED, text);
-    free(text);
-}
 
 #define UNARY(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, NULL}
 /* Unary, and its state is the req of the one request it makes. */
@@ -22,8 +10,6 @@ static void not_served(struct call *c, struct slice bytes)
 #define INNER(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, inner_closed}
 #define QUEUE(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, queue_closed}
 #define SECRET(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, auth_closed}
-#define LATER(service, method) UNARY(service, method, not_served)
-#define LATER_STREAM(service, method) {"/" service "/" method, service, method, false, true, not_served, NULL, NULL, NULL}
 
 #define KV "etcdserverpb.KV"
 #define WATCH "etcdserverpb.Watch"
@@ -61,7 +47,7 @@ static const struct call_handler table[] = {
     RING(MAINTENANCE, "HashKV", maint_hash_kv),
     {"/" MAINTENANCE "/Snapshot", MAINTENANCE, "Snapshot", false, true, backup_snapshot, NULL, backup_writable, backup_closed},
     RING(MAINTENANCE, "MoveLeader", maint_move_leader),
-    LATER(MAINTENANCE, "Downgrade"),
+    RING(MAINTENANCE, "Downgrade", maint_downgrade),
     RING(AUTH, "AuthEnable", auth_enable),
     RING(AUTH, "AuthDisable", auth_disable),
     RING(AUTH, "AuthStatus", auth_status),

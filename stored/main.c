@@ -1,5 +1,6 @@
 /* main - stored's table of contents. What happens in between: stored.c, in.c; `stored restore` and `stored inspect`: offline.c. */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -47,6 +48,13 @@ static void take_lock(const struct conf *conf)
     free(path);
 }
 
+/* Before rights are given up: locking needs one, keeping it does not. */
+static void lock_memory(const struct conf *conf)
+{
+    if (conf->memory_mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+        fatal("stored: memory-mlock: cannot lock memory (LimitMEMLOCK=infinity lets it)");
+}
+
 static void term_cb(void *arg)
 {
     stored_stop(arg);
@@ -64,6 +72,7 @@ int main(int argc, char **argv)
     offline_open(&offline, &conf); /* a file that only we may read, perhaps */
     make_dirs(&conf);
     priv_limits();
+    lock_memory(&conf);
     priv_drop(conf.user);
     take_lock(&conf);
     if (offline.file)
