@@ -75,6 +75,8 @@
     X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
     X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
     X(STR, client_cert_allowed_cn, "client-cert-allowed-cn", "", 0, 0, "common names that clients' certificates may have (comma list)") \
+    X(U64, connection_rate_limit, "connection-rate-limit", "0", 0, 1000000, "requests per second of one client connection; 0 = any number") \
+    X(U64, user_rate_limit, "user-rate-limit", "0", 0, 1000000, "requests per second of one user through one gateway; 0 = any number") \
     X(BOOL, allow_plaintext, "allow-plaintext", "false", 0, 0, "let clients' URLs with http be other than loopback addresses") \
     X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
     X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \

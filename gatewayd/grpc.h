@@ -84,6 +84,8 @@ struct call {
     uint64_t reply_left; /* call_reply_begin: bytes still to come */
     bool replying;
     bool response_sent; /* HEADERS were submitted */
+    bool is_ranked;     /* the carrier has said what goes first, ... */
+    bool is_small;      /* ... and that this does */
     bool above_low;     /* queued was over CALL_QUEUE_LOW_BYTES */
     bool writable_due;  /* in h2's list */
     struct call *writable_next;
