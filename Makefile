@@ -213,7 +213,7 @@ node: deps
 # Random roles and nested requests against a naive model of who may do what.
 auth-property: deps
 	@$(MAKE) --no-print-directory $(B)/tests/stored/test_authorize_model
-	CASES=$${CASES:-100000} SEED=$${SEED:-1} $(B)/tests/stored/test_authorize_model
+	CASES=$${CASES:-100000} TRINE_SEED=$(SEED) $(B)/tests/stored/test_authorize_model
 
 bench-trio: deps
 	@$(MAKE) --no-print-directory all
