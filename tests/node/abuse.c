@@ -380,9 +380,10 @@ static struct phase many_ranges(unsigned count, unsigned megabytes)
 
 /* --- the table -------------------------------------------------------------------------------------- */
 
-static void abuse(size_t i, const struct phase *alone, const struct phase *honest, unsigned files)
+static void abuse(size_t i, const struct phase *honest, unsigned files)
 {
     const char *name = abuses[i].name;
+    struct phase before = measure();
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
@@ -397,8 +398,11 @@ static void abuse(size_t i, const struct phase *alone, const struct phase *hones
     uint64_t until = clock_now_ms() + SETTLE_MS;
     while (!is_quiet(files) && clock_now_ms() < until)
         usleep(50000);
-    printf("%-20s p50 %6.2f ms  p99 %6.2f ms (%4.1fx)  failed %llu of %zu  gatewayd %ld MiB, stored %ld MiB\n", name, (double)p.p50_us / 1000,
-           (double)p.p99_us / 1000, (double)p.p99_us / (double)alone->p99_us, (unsigned long long)p.failed, p.count, p.gateway_mib, p.stored_mib);
+    /* What else this machine does changes by the second: the slower of the two neighbours is the measure. */
+    struct phase after = measure();
+    uint64_t alone_us = MAX(before.p99_us, after.p99_us);
+    printf("%-20s p50 %6.2f ms  p99 %6.2f ms, alone %6.2f ms (%4.1fx)  failed %llu of %zu  gatewayd %ld MiB, stored %ld MiB\n", name, (double)p.p50_us / 1000,
+           (double)p.p99_us / 1000, (double)alone_us / 1000, (double)p.p99_us / (double)alone_us, (unsigned long long)p.failed, p.count, p.gateway_mib, p.stored_mib);
     CHECK(at_it, "%s: it goes on to the end", name);
     CHECK(p.failed == 0, "%s: %llu requests of the well-behaved client failed", name, (unsigned long long)p.failed);
     CHECK(is_quiet(files), "%s: connections %lld, calls %lld, handshakes %lld, queued %lld, files %u of %u", name,
@@ -408,8 +412,8 @@ static void abuse(size_t i, const struct phase *alone, const struct phase *hones
     CHECK(node_pid(&node, "gatewayd") == daemons[0] && node_pid(&node, "stored") == daemons[1], "%s: the daemons live", name);
     if (is_short || node_is_sanitized())
         return;
-    CHECK(p.p99_us <= 2 * alone->p99_us + P99_SLACK_US, "%s: p99 %llu us, alone %llu us", name, (unsigned long long)p.p99_us,
-          (unsigned long long)alone->p99_us);
+    CHECK(p.p99_us <= 2 * alone_us + P99_SLACK_US, "%s: p99 %llu us, alone %llu us", name, (unsigned long long)p.p99_us,
+          (unsigned long long)alone_us);
     CHECK(p.gateway_mib <= 2 * honest->gateway_mib && p.stored_mib <= 2 * honest->stored_mib, "%s: memory", name);
 }
 
@@ -427,7 +431,7 @@ static void make_hello(void)
 int main(int argc, char **argv)
 {
     is_short = argc > 1 && strcmp(argv[1], "--short") == 0;
-    phase_ms = is_short ? 400 : 5000;
+    phase_ms = is_short ? 300 : 4000;
     unsigned megabytes = is_short ? 10 : 200, ranges = is_short ? 20 : 50;
     struct rlimit files_max;
     if (getrlimit(RLIMIT_NOFILE, &files_max) == 0) {
@@ -448,7 +452,7 @@ int main(int argc, char **argv)
            (double)alone.p99_us / 1000, alone.count, rss_mib(daemons[0]), rss_mib(daemons[1]), files);
     for (size_t i = 0; i < ARRAY_LEN(abuses); i++) {
         if (argc > 2 ? strstr(abuses[i].name, argv[2]) != NULL : true)
-            abuse(i, &alone, &honest, files);
+            abuse(i, &honest, files);
     }
     node_stop(&node);
     free(samples);
