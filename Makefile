@@ -9,6 +9,7 @@
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
+#   make auth-property [CASES=100000 SEED=1]    random roles and requests: nothing outside the granted intervals
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
 
 SHELL := /bin/bash
@@ -48,14 +49,14 @@ objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 COMMON_OBJ := $(call objs,$(wildcard common/*.c))
 PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-LIBS_common := -luv -lsystemd -lisal -lssl -lcrypto
+LIBS_common := -luv -lsystemd -lisal -ljansson -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
-LIBS_stored := -lleveldb
-LIBS_gatewayd := -lnghttp2 -lnng -luv
+LIBS_stored := -lleveldb -lsodium -lcrypt
+LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/etcd $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -89,6 +90,12 @@ $(B)/bin/$(1): $(call objs,$(1)/main.c) $(B)/lib/lib$(1).a $(B)/lib/libproto.a $
 	$(Q)$$(call say,LD) && $(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1)) $(LIBS_proto) $(LIBS_common)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+# What takes etcd's place: it runs the three daemons.
+$(B)/lib/libdropin.a: $(call objs,$(filter-out dropin/main.c,$(wildcard dropin/*.c)))
+$(B)/bin/etcd: $(call objs,dropin/main.c) $(B)/lib/libdropin.a $(B)/lib/libcommon.a
+	@mkdir -p $(dir $@)
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lyaml $(LIBS_common)
 
 $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
@@ -139,7 +146,7 @@ fuzz: deps fuzzers
 # --wrap: what ends a daemon ends one simulated member, and a broken must() is told with its seed (tests/sim/sim.c).
 SIM_STORED := $(call objs,$(filter-out stored/db.c stored/db_%.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
 SIM_WRAP := -Wl,--wrap=fatal,--wrap=fatalx,--wrap=must_failed
-SIM_LIBS := $(LIBS_raftd) $(LIBS_proto) $(LIBS_common) -lm
+SIM_LIBS := $(LIBS_raftd) -lsodium -lcrypt $(LIBS_proto) $(LIBS_common) -lm
 # Both daemons have a struct entry: of stored only mvcc.h is to be seen.
 $(B)/obj/tests/sim/stored.o: $(SIM_STORED)
 	$(Q)$(call say,LD) && ld -r -o $@.all $^ && \
@@ -195,6 +202,11 @@ node: deps
 	@NODES=5 HISTORIES=$$(($${HISTORIES:-200} - $${HISTORIES:-200} * 3 / 4)) tests/node/partition.sh $(B)
 	@CYCLES=$${CYCLES:-200} TERMS=$${TERMS:-20} ELECTION=$${ELECTION:-1000} tests/node/kill_cluster.sh $(B)
 
+# Random roles and nested requests against a naive model of who may do what.
+auth-property: deps
+	@$(MAKE) --no-print-directory $(B)/tests/stored/test_authorize_model
+	CASES=$${CASES:-100000} SEED=$${SEED:-1} $(B)/tests/stored/test_authorize_model
+
 bench-trio: deps
 	@$(MAKE) --no-print-directory all
 	@tests/bench/trio.sh $(B)/bin
@@ -224,5 +236,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check auth-property bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

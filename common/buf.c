@@ -134,3 +134,25 @@ struct slice buf_part(const struct buf *b, size_t pos, size_t len)
     must(pos <= b->len && len <= b->len - pos);
     return len == 0 ? SLICE_EMPTY : slice_of(b->data + pos, len);
 }
+
+bool slice_is_utf8(struct slice s)
+{
+    for (size_t i = 0; i < s.len;) {
+        uint8_t b = s.data[i++];
+        if (b < 0x80) {
+            continue;
+        }
+        size_t more = b >= 0xf0 ? 3 : b >= 0xe0 ? 2 : 1;
+        if (b < 0xc2 || b > 0xf4 || s.len - i < more) {
+            return false;
+        }
+        uint8_t low = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
+        uint8_t high = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
+        for (; more > 0; more--, i++, low = 0x80, high = 0xbf) {
+            if (s.data[i] < low || s.data[i] > high) {
+                return false;
+            }
+        }
+    }
+    return true;
+}

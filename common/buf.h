@@ -27,6 +27,9 @@ struct slice slice_str(const char *s);
 int slice_cmp(struct slice a, struct slice b);
 bool slice_eq(struct slice a, struct slice b);
 
+/* Well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
+bool slice_is_utf8(struct slice s);
+
 /* A copy with a NUL appended (for text). Given: free() it. */
 char *slice_dup_str(struct slice s);
 

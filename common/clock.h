@@ -7,6 +7,6 @@
 
 uint64_t clock_now_ms(void); /* CLOCK_MONOTONIC, milliseconds; never goes back */
 uint64_t clock_now_us(void); /* the same clock in microseconds, for measuring durations */
-int64_t clock_wall_ms(void); /* CLOCK_REALTIME, for log lines and metrics only */
+int64_t clock_wall_ms(void); /* CLOCK_REALTIME, for log lines, metrics, and dates that others made */
 
 #endif

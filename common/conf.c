@@ -65,6 +65,24 @@ bool conf_is_bool(const char *key)
     return k != NULL && k->type == KEY_BOOL;
 }
 
+const char *conf_help(const char *key)
+{
+    const struct key *k = find_key(key);
+
+    return k == NULL ? "" : k->help;
+}
+
+bool conf_range(const char *key, uint64_t *min, uint64_t *max)
+{
+    const struct key *k = find_key(key);
+
+    if (k == NULL || (k->type != KEY_U64 && k->type != KEY_DUR && k->type != KEY_MS))
+        return false;
+    *min = k->min;
+    *max = k->max;
+    return true;
+}
+
 bool conf_is_given(const struct conf *c, const char *key)
 {
     const struct key *k = find_key(key);
@@ -320,7 +338,7 @@ static int check_auth_token(const char *value, struct buf *why)
 {
     if (strcmp(value, "simple") == 0 || strncmp(value, "jwt,", 4) == 0)
         return OK;
-    buf_printf(why, "\"%s\" is neither simple nor jwt,NAME=VALUE,...", value);
+    buf_printf(why, "auth: invalid auth options: \"%s\" is neither simple nor jwt,NAME=VALUE,...", value);
     return E_INVALID;
 }
 
@@ -360,6 +378,7 @@ static const struct {
     {"listen-metrics-urls", check_listen_urls_or_none},
     {"auth-token", check_auth_token},
     {"metrics", check_metrics},
+    {"feature-gates", conf_check_features},
     {"log-level", check_log_level},
     {"log-format", check_log_format},
     {"log-outputs", check_not_empty},

@@ -75,6 +75,8 @@
     X(STR, trusted_ca_file, "trusted-ca-file", "", 0, 0, "authorities (PEM) that clients' certificates come from; given, clients need one") \
     X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
     X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
+    X(STR, client_cert_allowed_cn, "client-cert-allowed-cn", "", 0, 0, "common names that clients' certificates may have (comma list)") \
+    X(BOOL, allow_plaintext, "allow-plaintext", "false", 0, 0, "let clients' URLs with http be other than loopback addresses") \
     X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
     X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \
     X(STR, listen_metrics_urls, "listen-metrics-urls", "", 0, 0, "further places that serve /metrics, /health, /livez and /readyz only (comma list)") \
@@ -148,20 +150,26 @@ const char *conf_nearest_key(const char *word);
 bool conf_has_key(const char *key);
 size_t conf_key_pos(const char *key); /* its place in the table; CONF_KEY_COUNT if it is not there */
 bool conf_is_bool(const char *key);
+const char *conf_help(const char *key); /* its line of --help; "" if it is not in the table */
+/* What a number or duration (ms) may be; false: key is nothing like that. */
+bool conf_range(const char *key, uint64_t *min, uint64_t *max);
 
 /* --- values (conf_parse.c) ---------------------------------------------------------------------- */
 
 /* "10m", "1h30m", "1.5s", "100ms" -> ms. E_INVALID for anything else, and for what is not a whole number of ms. */
 int conf_parse_duration(const char *text, uint64_t *ms);
+int conf_parse_ns(const char *text, uint64_t *ns); /* the same, finer */
 /* auto-compaction-retention of a mode: milliseconds ("periodic") or revisions ("revision"); 0 = off. */
 int conf_parse_retention(const char *mode, const char *text, uint64_t *value);
 
 /* One URL of a comma list, "http://host:port". The array is given: conf_free_urls. */
 struct conf_url {
-    char *scheme; /* "http", "https", "unix" */
-    char *host;   /* without the brackets of IPv6; the path if the scheme is "unix" */
-    uint16_t port; /* 0 if the scheme is "unix" */
+    char *scheme; /* "http", "https", "unix", "unixs" (with TLS) */
+    char *host;   /* without the brackets of IPv6; the path if the scheme is "unix" or "unixs" */
+    uint16_t port; /* 0 if it is one of these */
 };
+/* Clear text for whoever reaches it: http, and neither a loopback address nor localhost. */
+bool conf_url_is_open(const struct conf_url *url);
 int conf_parse_urls(const char *list, struct conf_url **urls, size_t *count);
 void conf_free_urls(struct conf_url *urls, size_t count);
 /* Says why a list is not good, in etcd's words where it has them; appends without a newline. With listen the host must be
@@ -171,6 +179,14 @@ int conf_check_urls(const char *list, bool listen, struct buf *why);
 /* Whether text is "n1=url,n1=url,n2=url" with every URL once (initial-cluster; raftd's boot.c makes members of it). Says
  * why not; appends without a newline. */
 int conf_check_cluster(const char *text, struct buf *why);
+
+/* feature-gates: whether text is good (says why not; appends without a newline), and whether a gate of conf_feature.c's table is on. */
+int conf_check_features(const char *gates, struct buf *why);
+bool conf_has_feature(const char *gates, const char *name);
+
+/* What log-outputs, enable-log-rotation and log-rotation-config-json come to. */
+struct log_rotation;
+int conf_log_rotation(const struct conf *c, struct log_rotation *r, struct buf *why);
 
 /* A slice of the list text, without blanks around it; *next moves behind the comma, NULL behind the last. */
 struct slice conf_next_item(const char **next);

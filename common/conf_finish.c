@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/mem.h"
+#include "common/tls.h"
 
 /* Links add the number of their slot behind an ipc path (".16"). */
 #define SLOT_SUFFIX_BYTES ((size_t)8)
@@ -66,10 +68,36 @@ static int check_tls_listen(const char *key, const char *urls, bool has_cert, st
     if (has_cert || conf_parse_urls(urls, &list, &count) != OK)
         return OK;
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(list[i].scheme, "https") != 0)
+        bool is_unix = strcmp(list[i].scheme, "unixs") == 0;
+        if (!is_unix && strcmp(list[i].scheme, "https") != 0)
             continue;
-        buf_printf(why, "--%s: cannot listen on TLS for %s:%u: KeyFile and CertFile are not presented\n", key, list[i].host,
-                   list[i].port);
+        char *host = is_unix ? xstrdup(list[i].host) : xasprintf("%s:%u", list[i].host, list[i].port);
+        if (strcmp(key, "listen-peer-urls") == 0)
+            buf_printf(why, "cannot listen on TLS for %s: KeyFile and CertFile are not presented\n", host);
+        else
+            buf_printf(why, "TLS key/cert (--cert-file, --key-file) must be provided for client url %s://%s with HTTPS scheme\n",
+                       list[i].scheme, host);
+        free(host);
+        result = E_INVALID;
+    }
+    conf_free_urls(list, count);
+    return result;
+}
+
+/* What everybody on the network can read is served only to who says so. */
+static int check_plaintext(const struct conf *c, const char *key, const char *urls, struct buf *why)
+{
+    struct conf_url *list = NULL;
+    size_t count = 0;
+    int result = OK;
+
+    if (c->allow_plaintext || urls[0] == '\0' || conf_parse_urls(urls, &list, &count) != OK)
+        return OK;
+    for (size_t i = 0; i < count; i++) {
+        if (!conf_url_is_open(&list[i]))
+            continue;
+        buf_printf(why, "--%s: http://%s:%u would serve clients of other machines in the clear: use https, or say --allow-plaintext=true\n", key,
+                   list[i].host, list[i].port);
         result = E_INVALID;
     }
     conf_free_urls(list, count);
@@ -111,10 +139,34 @@ static int check_tls(const struct conf *c, struct buf *why)
         buf_add_str(why, "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other\n");
         result = E_INVALID;
     }
-    if (strcmp(c->tls_min_version, "TLS1.3") == 0 && strcmp(c->tls_max_version, "TLS1.2") == 0) {
-        buf_add_str(why, "--tls-min-version is above --tls-max-version\n");
+    return result;
+}
+
+/* Texts are etcd's. */
+static int check_tls_rules(const struct conf *c, struct buf *why)
+{
+    bool newest_only = strcmp(c->tls_min_version, "TLS1.3") == 0;
+    struct buf reason = BUF_INIT;
+    int result = OK;
+
+    if (c->client_cert_allowed_cn[0] != '\0' && c->client_cert_allowed_hostname[0] != '\0') {
+        buf_printf(why, "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[%s], hostnames=[%s])\n", c->client_cert_allowed_cn,
+                   c->client_cert_allowed_hostname);
         result = E_INVALID;
     }
+    if (newest_only && strcmp(c->tls_max_version, "TLS1.2") == 0) {
+        buf_printf(why, "min version (%s) is greater than max version (%s)\n", c->tls_min_version, c->tls_max_version);
+        result = E_INVALID;
+    }
+    if (newest_only && c->cipher_suites[0] != '\0') {
+        buf_add_str(why, "cipher suites cannot be configured when only TLS1.3 is enabled\n");
+        result = E_INVALID;
+    }
+    if (tls_check_suites(c->cipher_suites, &reason) != OK) {
+        buf_printf(why, "--cipher-suites: %.*s\n", (int)reason.len, (const char *)reason.data);
+        result = E_INVALID;
+    }
+    buf_fini(&reason);
     return result;
 }
 
@@ -132,6 +184,33 @@ static int make_absolute(const char *key, const char **member, struct buf *why)
     const char *rest = strncmp(*member, "./", 2) == 0 ? *member + 2 : *member;
 
     take_text(member, xasprintf("%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, rest));
+    return OK;
+}
+
+/* They are read again while the daemon runs. */
+static int make_files_absolute(struct conf *c, struct buf *why)
+{
+    const struct {
+        const char *key;
+        const char **member;
+    } files[] = {
+        {"cert-file", &c->cert_file},
+        {"key-file", &c->key_file},
+        {"trusted-ca-file", &c->trusted_ca_file},
+        {"client-crl-file", &c->client_crl_file},
+        {"client-cert-file", &c->client_cert_file},
+        {"client-key-file", &c->client_key_file},
+        {"peer-cert-file", &c->peer_cert_file},
+        {"peer-key-file", &c->peer_key_file},
+        {"peer-client-cert-file", &c->peer_client_cert_file},
+        {"peer-client-key-file", &c->peer_client_key_file},
+        {"peer-trusted-ca-file", &c->peer_trusted_ca_file},
+        {"peer-crl-file", &c->peer_crl_file},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        if ((*files[i].member)[0] != '\0' && make_absolute(files[i].key, files[i].member, why) != OK)
+            return E_INVALID;
+    }
     return OK;
 }
 
@@ -176,6 +255,13 @@ static void default_cluster(struct conf *c)
     buf_fini(&text);
 }
 
+static int check_log(const struct conf *c, struct buf *why)
+{
+    struct log_rotation rotation;
+
+    return conf_log_rotation(c, &rotation, why);
+}
+
 int conf_finish(struct conf *c, struct buf *why)
 {
     int result = OK;
@@ -189,6 +275,20 @@ int conf_finish(struct conf *c, struct buf *why)
         result = E_INVALID;
     if (check_tls(c, why) != OK)
         result = E_INVALID;
+    if (check_tls_rules(c, why) != OK)
+        result = E_INVALID;
+    if (check_plaintext(c, "listen-client-urls", c->listen_client_urls, why) != OK)
+        result = E_INVALID;
+    if (check_plaintext(c, "listen-client-http-urls", c->listen_client_http_urls, why) != OK)
+        result = E_INVALID;
+    if (check_plaintext(c, "listen-metrics-urls", c->listen_metrics_urls, why) != OK)
+        result = E_INVALID;
+    if (make_files_absolute(c, why) != OK)
+        return E_INVALID;
+    if (check_log(c, why) != OK)
+        result = E_INVALID;
+    if (c->wal_dir[0] != '\0' && make_absolute("wal-dir", &c->wal_dir, why) != OK)
+        return E_INVALID;
     if (make_absolute("data-dir", &c->data_dir, why) != OK || make_absolute("run-dir", &c->run_dir, why) != OK)
         return E_INVALID;
 

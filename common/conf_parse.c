@@ -75,24 +75,28 @@ static bool parse_piece(const char **p, uint64_t *ns)
     return !__builtin_add_overflow(*ns, rest, ns) && *ns <= INT64_MAX;
 }
 
-int conf_parse_duration(const char *text, uint64_t *ms)
+int conf_parse_ns(const char *text, uint64_t *ns)
 {
-    uint64_t total_ns = 0;
-
-    if (strcmp(text, "0") == 0) { /* the only number that needs no unit */
-        *ms = 0;
+    *ns = 0;
+    if (strcmp(text, "0") == 0) /* the only number that needs no unit */
         return OK;
-    }
     if (*text == '\0')
         return E_INVALID;
     while (*text != '\0') {
-        uint64_t ns;
-        if (!parse_piece(&text, &ns) || __builtin_add_overflow(total_ns, ns, &total_ns) || total_ns > INT64_MAX)
+        uint64_t piece;
+        if (!parse_piece(&text, &piece) || __builtin_add_overflow(*ns, piece, ns) || *ns > INT64_MAX)
             return E_INVALID;
     }
-    if (total_ns % 1000000 != 0)
+    return OK;
+}
+
+int conf_parse_duration(const char *text, uint64_t *ms)
+{
+    uint64_t ns;
+
+    if (conf_parse_ns(text, &ns) != OK || ns % 1000000 != 0)
         return E_INVALID;
-    *ms = total_ns / 1000000;
+    *ms = ns / 1000000;
     return OK;
 }
 
@@ -192,14 +196,14 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
     const char *rest = strstr(text, "://");
 
     if (rest == NULL) {
-        buf_printf(why, "URL address does not have the form \"http://host:port\": %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     struct slice scheme = slice_of(text, (size_t)(rest - text));
 
     rest += strlen("://");
     *u = (struct conf_url){0};
-    if (slice_eq(scheme, SLICE_LIT("unix"))) {
+    if (slice_eq(scheme, SLICE_LIT("unix")) || slice_eq(scheme, SLICE_LIT("unixs"))) {
         if (*rest == '\0') {
             buf_printf(why, "unix URL without a path: %s", text);
             return E_INVALID;
@@ -215,7 +219,7 @@ static int parse_url(const char *text, struct conf_url *u, struct buf *why)
             return E_INVALID;
         }
     } else {
-        buf_printf(why, "URL scheme must be http, https or unix: %s", text);
+        buf_printf(why, "URL scheme must be http, https, unix, or unixs: %s", text);
         return E_INVALID;
     }
     u->scheme = slice_dup_str(scheme);
@@ -269,9 +273,15 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 }
 
+bool conf_url_is_open(const struct conf_url *url)
+{
+    return strcmp(url->scheme, "http") == 0 && strcmp(url->host, "localhost") != 0 && strncmp(url->host, "127.", 4) != 0 &&
+           strcmp(url->host, "::1") != 0;
+}
+
 static int check_listen(const struct conf_url *u, struct buf *why)
 {
-    if (strcmp(u->scheme, "unix") == 0)
+    if (strncmp(u->scheme, "unix", 4) == 0)
         return OK;
     if (strcmp(u->host, "localhost") != 0 && !is_address(u->host)) {
         buf_printf(why, "expected IP in URL for binding (%s://%s:%u)", u->scheme, u->host, u->port);
@@ -310,7 +320,7 @@ static int check_member(const char *text, const char **url, struct buf *why)
 
     if (err != OK)
         return err;
-    if (strcmp(parsed.scheme, "unix") == 0) {
+    if (strncmp(parsed.scheme, "unix", 4) == 0) {
         buf_printf(why, "peers are reached by http or https: %s", text);
         err = E_INVALID;
     }

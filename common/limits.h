@@ -33,8 +33,12 @@
 /* Compares, operations and nested transactions of one transaction, all levels together. etcd has no such limit, because its
  * per-level one is meant to be it; but 64 x 32 x 16 x ... empty ones are within that, and 4 MB of memory per 100 kB sent. */
 #define TXN_ALL_OPS_MAX 65536
-/* committed - applied above which proposals are refused with "etcdserver: too many requests" (§8). */
+/* Proposals are refused with "etcdserver: too many requests" (§8) while stored has more than so many committed entries to apply,
+ * as etcd does, and while it is so long behind. The entries themselves cost nothing, they are in the log; but who proposes now
+ * waits as long as stored is behind, and 5000 entries are a tenth of a second of its work, less than one busy moment of
+ * the machine. */
 #define APPLY_BACKLOG_ENTRIES_MAX 5000
+#define APPLY_BACKLOG_MS_MAX 2000
 /* Bytes of commands that one raftd holds un-committed before it refuses more. */
 #define PROPOSAL_BYTES_MAX (64 * MIB)
 /* Bytes of committed entries on their way to stored. */
@@ -76,6 +80,23 @@
 /* --- clients of a gateway ---------------------------------------------------------------------- */
 /* Connections; more are closed at once. The limit on open files may lower it. */
 #define CONNECTIONS_MAX 20000
+/* Connections that have not said what they want; the oldest makes room for the next. When there are CONNECTIONS_MAX, so many of
+ * them are left alone. */
+#define HALF_OPEN_MAX 4096
+#define HALF_OPEN_KEPT 256
+/* TLS handshakes at a time: an unfinished one takes some 30 KiB. Those that come meanwhile wait, and who lets them wait for so long
+ * is closed. A certificate chain is a few KiB. */
+#define HANDSHAKES_MAX 512
+#define HANDSHAKE_PATIENCE_MS 250
+#define HANDSHAKE_BYTES_MAX (64 * KIB)
+/* Workers that make them: each costs a signature, and other work must find a worker too. */
+#define HANDSHAKE_JOBS_MAX 2
+/* What TLS itself has to answer (new keys) to a client that does not read. */
+#define TLS_ANSWERS_BYTES_MAX (16 * KIB)
+/* Read from a connection at a time, by a buffer that all share. */
+#define CONN_READ_BYTES (64 * KIB)
+/* What the kernel may hold of one connection that it has not sent yet. */
+#define CONN_UNSENT_BYTES ((int)(128 * KIB))
 /* Files that a gateway keeps free for its links and for standard streams. */
 #define CONNECTION_SPARE_FILES 64
 /* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */
@@ -100,20 +121,63 @@
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000
-/* HTTP/1.1: request head, body (read and thrown away), and how long a head may take. */
+/* HTTP/1.1: request head, body, a line of a chunked body and its trailers, and how long a head and a body may take. The body of a
+ * stream (/v3/watch, ...) may be longer and come as slowly as it likes. */
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)
-#define HTTP1_BODY_BYTES_MAX (2 * MIB)
+#define HTTP1_BODY_BYTES_MAX (8 * MIB)
+#define HTTP1_CHUNK_LINE_BYTES_MAX ((size_t)256)
+#define HTTP1_TRAILER_BYTES_MAX (8 * KIB)
 #define HTTP1_HEAD_MS_MAX 10000
+#define HTTP1_BODY_MS_MAX 60000
 /* Bytes of pipelined requests that wait for the answer to an earlier one (a client that sends more is dropped), and of answers
  * that a client has not read before its next request is looked at. */
 #define HTTP1_IN_BYTES_MAX (256 * KIB)
 #define HTTP1_OUT_BYTES_MAX (64 * KIB)
 /* A kept-alive HTTP/1.1 connection without a request is closed after this. */
 #define HTTP1_IDLE_MS_MAX 120000
+/* JSON gateway: nesting of objects and arrays (a transaction TXN_DEPTH_MAX deep takes three levels for each); a request's text, which
+ * is longer than the message that its limit is for; a message that is answered, which is put together before it is converted, and
+ * its text. What is over is refused. */
+#define JSON_DEPTH_MAX 256
+#define JSON_BODY_BYTES_MAX (8 * MIB)
+#define JSON_ANSWER_BYTES_MAX (64 * MIB)
+#define JSON_TEXT_BYTES_MAX (128 * MIB)
+/* A WebSocket's message, and the bytes of one that wait for its client before no more are made. */
+#define WS_MESSAGE_BYTES_MAX JSON_BODY_BYTES_MAX
+#define WS_OUT_BYTES_MAX (256 * KIB)
 /* KeepAlive: answers that one stream waits for; above it the stream's requests wait in HTTP/2's window. */
 #define KEEP_ALIVE_WAITING_MAX 256
+/* A login token, whatever carries it; longer ones cannot be good. */
+#define TOKEN_BYTES_MAX (8 * KIB)
+/* Tokens whose user is remembered, for how long at most, and how many may be asked about at a time; above it a call is answered
+ * "too many requests". Short, so that stored sees that a token is in use. */
+#define LOGINS_MAX 10000
+#define LOGIN_KEEP_MS 5000
+#define LOGINS_ASKED_MAX 1024
+/* Passwords that are hashed at a time (64 MiB of memory each), and that wait; more are answered "too many requests". */
+#define PASSWORD_HASHES_MAX 2
+#define PASSWORD_WAITING_MAX 64
+#define PASSWORD_BYTES_MAX ((size_t)4096)
+/* Times that Authenticate checks a password again because users or roles have changed meanwhile. */
+#define AUTHENTICATE_TRIES_MAX 10
 /* SIGTERM: unary calls may finish for this long. */
 #define GATEWAY_STOP_MS_MAX 5000
+
+/* --- auth ------------------------------------------------------------------------------------ */
+/* What a new password's argon2id hash costs: libsodium's "interactive" figures, about 0.1 s. stored checks logins of unknown
+ * users against a hash of this cost, so that they take as long. */
+#define PASSWORD_OPS 2
+#define PASSWORD_MEMORY_BYTES (64 * MIB)
+/* Costs of hashes that clients bring; a hash over them is refused. bcrypt's 16 is about 5 s. */
+#define PASSWORD_OPS_MAX 16
+#define PASSWORD_MEMORY_MAX (256 * MIB)
+#define BCRYPT_COST_MAX 16
+/* Checks at the same time, so that reads keep half of the worker threads, and such that wait; over it: "too many requests". */
+#define PASSWORD_PARALLEL 2
+#define PASSWORD_QUEUE_MAX 128
+/* Tokens that are kept, of one user and of all; the oldest one makes room for a new one. */
+#define TOKENS_PER_USER_MAX 10000
+#define TOKENS_MAX 100000
 
 /* --- storage -------------------------------------------------------------------------------- */
 #define WAL_SEGMENT_BYTES (64 * MIB)

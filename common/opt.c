@@ -222,11 +222,21 @@ static void set_pairs(struct options *o)
         refuse(o, EXIT_WRONG_OPTION);
 }
 
-static void start_log(const struct options *o)
+static void start_log(struct options *o)
 {
     enum log_level level = LOG_L_ERROR; /* also for etcd's panic and fatal, which have no lines of their own here */
 
+    struct log_rotation rotation;
+
     (void)log_level_parse(o->conf->log_level, &level);
+    int err = conf_log_rotation(o->conf, &rotation, &o->why);
+
+    must(err == OK); /* conf_finish has asked before */
+    if (log_open(o->conf->log_outputs, &rotation, &o->why) != OK) {
+        fprintf(stderr, "%s: log-outputs: %.*s\n", o->program, (int)o->why.len, (const char *)o->why.data);
+        leave(o, EXIT_WRONG_CONFIG);
+    }
+    log_set_json(strcmp(o->conf->log_format, "json") == 0);
     log_init(o->program, (enum log_level)MIN((int)level + o->words, (int)LOG_L_TRACE));
 }
 
@@ -260,7 +270,7 @@ void opt_load(struct conf *c, int argc, char **argv)
         refuse(&o, EXIT_WRONG_CONFIG);
     if (o.check_only)
         report_good(&o, path);
+    start_log(&o);
     free_pairs(&o);
     buf_fini(&o.why);
-    start_log(&o);
 }

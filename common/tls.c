@@ -5,14 +5,17 @@
 #include "common/tls.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -25,6 +28,7 @@
 /* A record is at most this long. */
 #define RECORD_BYTES ((size_t)16 * 1024)
 #define SELF_SIGNED_DAYS 365
+#define NAMES_BYTES_MAX ((size_t)4096)
 
 /* What tells a changed file from the one that was read. */
 struct stamp {
@@ -105,17 +109,57 @@ static int say(struct buf *why, const char *what, const char *file)
 
 /* --- a certificate of our own making ----------------------------------------------------------------- */
 
+static bool is_address(const char *name)
+{
+    uint8_t bytes[16];
+
+    return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
+}
+
+static bool extend(X509 *x, int nid, const char *value)
+{
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
+    bool done = e && X509_add_ext(x, e, -1) == 1;
+
+    X509_EXTENSION_free(e);
+    return done;
+}
+
+/* "IP:127.0.0.1,DNS:localhost" of "127.0.0.1,localhost". */
+static bool add_names(X509 *x, const char *hosts)
+{
+    struct buf names = BUF_INIT;
+
+    while (*hosts && names.len < NAMES_BYTES_MAX) {
+        size_t len = strcspn(hosts, ",");
+        char *host = slice_dup_str(slice_of(hosts, len));
+
+        if (len > 0)
+            buf_printf(&names, "%s%s:%s", names.len > 0 ? "," : "", is_address(host) ? "IP" : "DNS", host);
+        free(host);
+        hosts += len + (hosts[len] == ',');
+    }
+    buf_add_byte(&names, '\0');
+    bool done = names.len == 1 || extend(x, NID_subject_alt_name, (const char *)names.data);
+    buf_fini(&names);
+    return done;
+}
+
 static int self_signed_make(struct tls_context *c, struct buf *why)
 {
     X509 *x = X509_new();
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509_NAME *name = x ? X509_get_subject_name(x) : NULL;
+    long days = SELF_SIGNED_DAYS * (long)MAX(c->conf.self_signed_years, 1);
+    uint64_t serial = 0;
 
-    if (!x || !key || !X509_set_version(x, 2) || !ASN1_INTEGER_set(X509_get_serialNumber(x), 1) ||
-        !X509_gmtime_adj(X509_getm_notBefore(x), -3600) ||
-        !X509_gmtime_adj(X509_getm_notAfter(x), 86400L * SELF_SIGNED_DAYS) || !X509_set_pubkey(x, key) ||
+    if (!x || !key || !X509_set_version(x, 2) || RAND_bytes((unsigned char *)&serial, sizeof(serial)) != 1 ||
+        !ASN1_INTEGER_set_uint64(X509_get_serialNumber(x), serial >> 1) || !X509_gmtime_adj(X509_getm_notBefore(x), -3600) ||
+        !X509_time_adj_ex(X509_getm_notAfter(x), (int)days, 0, NULL) || !X509_set_pubkey(x, key) ||
         !X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"trine", -1, -1, 0) ||
-        !X509_set_issuer_name(x, name) || !X509_sign(x, key, EVP_sha256())) {
+        !X509_set_issuer_name(x, name) || !extend(x, NID_basic_constraints, "critical,CA:TRUE") ||
+        !extend(x, NID_ext_key_usage, "serverAuth,clientAuth") || !add_names(x, c->conf.self_signed_hosts) ||
+        !X509_sign(x, key, EVP_sha256())) {
         X509_free(x);
         EVP_PKEY_free(key);
         return say(why, "making a certificate", "");
@@ -125,6 +169,66 @@ static int self_signed_make(struct tls_context *c, struct buf *why)
     return 0;
 }
 
+/* Takes what an earlier start has left. False: nothing that is good. */
+static bool self_signed_load(struct tls_context *c, const char *cert_path, const char *key_path)
+{
+    FILE *cert = fopen(cert_path, "r"), *key = fopen(key_path, "r");
+
+    c->own_cert = cert ? PEM_read_X509(cert, NULL, NULL, NULL) : NULL;
+    c->own_key = key ? PEM_read_PrivateKey(key, NULL, NULL, NULL) : NULL;
+    if (cert)
+        fclose(cert);
+    if (key)
+        fclose(key);
+    if (c->own_cert && c->own_key && X509_check_private_key(c->own_cert, c->own_key) == 1 &&
+        X509_cmp_current_time(X509_get0_notAfter(c->own_cert)) > 0)
+        return true;
+    X509_free(c->own_cert);
+    EVP_PKEY_free(c->own_key);
+    c->own_cert = NULL;
+    c->own_key = NULL;
+    ERR_clear_error();
+    return false;
+}
+
+/* Under another name first, so that nobody reads half of it. */
+static int self_signed_save(const char *path, X509 *cert, EVP_PKEY *key)
+{
+    char *temporary = xasprintf("%s.%ld", path, (long)getpid());
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool done = f && (cert ? PEM_write_X509(f, cert) : PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL)) == 1;
+
+    if (f)
+        done = fclose(f) == 0 && done;
+    else if (fd >= 0)
+        close(fd);
+    done = done && rename(temporary, path) == 0;
+    if (!done)
+        unlink(temporary);
+    free(temporary);
+    return done ? 0 : E_IO;
+}
+
+static int self_signed_get(struct tls_context *c, struct buf *why)
+{
+    const char *dir = c->conf.self_signed_dir;
+
+    if (!dir[0])
+        return self_signed_make(c, why);
+    char *cert_path = xasprintf("%s/cert.pem", dir), *key_path = xasprintf("%s/key.pem", dir);
+    int err = 0;
+
+    if (!self_signed_load(c, cert_path, key_path)) {
+        err = self_signed_make(c, why);
+        if (!err && (self_signed_save(key_path, NULL, c->own_key) != 0 || self_signed_save(cert_path, c->own_cert, NULL) != 0))
+            log_warn("tls: the certificate that was made cannot be kept in %s", dir);
+    }
+    free(cert_path);
+    free(key_path);
+    return err;
+}
+
 /* --- contexts ------------------------------------------------------------------------------------------ */
 
 static int load_own(struct tls_context *c, SSL_CTX *ctx, struct buf *why)
@@ -132,7 +236,7 @@ static int load_own(struct tls_context *c, SSL_CTX *ctx, struct buf *why)
     const struct tls_conf *conf = &c->conf;
 
     if (conf->self_signed) {
-        if (!c->own_cert && self_signed_make(c, why) != 0)
+        if (!c->own_cert && self_signed_get(c, why) != 0)
             return E_INVALID;
         if (SSL_CTX_use_certificate(ctx, c->own_cert) != 1 || SSL_CTX_use_PrivateKey(ctx, c->own_key) != 1)
             return say(why, "own certificate", "");
@@ -165,11 +269,90 @@ static int load_trust(struct tls_context *c, SSL_CTX *ctx, struct buf *why)
         X509_STORE *store = SSL_CTX_get_cert_store(ctx);
         X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
 
-        if (!lookup || X509_load_crl_file(lookup, conf->crl_file, X509_FILETYPE_PEM) < 1)
+        if (!lookup || (X509_load_crl_file(lookup, conf->crl_file, X509_FILETYPE_PEM) < 1 &&
+                        X509_load_crl_file(lookup, conf->crl_file, X509_FILETYPE_ASN1) < 1))
             return say(why, "file of revoked certificates", conf->crl_file);
+        ERR_clear_error();
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
     }
     return 0;
+}
+
+/* etcd looks for a certificate's number in the list and at nothing else of it. We believe only an authority's own list, but ask neither
+ * that every authority has one nor that it is the newest: a server must not shut everybody out because a list is late. */
+static int verify_partial(int good, X509_STORE_CTX *store)
+{
+    int err = X509_STORE_CTX_get_error(store);
+
+    if (good || (err != X509_V_ERR_UNABLE_TO_GET_CRL && err != X509_V_ERR_CRL_HAS_EXPIRED && err != X509_V_ERR_CRL_NOT_YET_VALID))
+        return good;
+    X509_STORE_CTX_set_error(store, X509_V_OK);
+    return 1;
+}
+
+/* --- suites ------------------------------------------------------------------------------------------------ */
+
+/* OpenSSL's name of a suite of TLS 1.2 by IANA's, or by the short one that Go has for two of them. NULL: unknown. */
+static const char *suite_name(SSL_CTX *ctx, struct slice iana)
+{
+    STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ctx);
+
+    for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
+        const char *name = SSL_CIPHER_standard_name(cipher);
+
+        if (!name || SSL_CIPHER_get_protocol_id(cipher) >> 8 == 0x13)
+            continue;
+        size_t len = strlen(name), cut = len > 7 && strstr(name, "CHACHA20_POLY1305_SHA256") ? len - 7 : len;
+        if (slice_eq(iana, slice_of(name, len)) || slice_eq(iana, slice_of(name, cut)))
+            return SSL_CIPHER_get_name(cipher);
+    }
+    return NULL;
+}
+
+static int suites_translate(const char *list, struct buf *names, struct buf *why)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    int err = 0;
+
+    must(ctx && SSL_CTX_set_cipher_list(ctx, "ALL") == 1);
+    while (*list && !err) {
+        size_t len = strcspn(list, ",");
+        const char *name = suite_name(ctx, slice_of(list, len));
+
+        if (name) {
+            buf_printf(names, "%s%s", names->len > 0 ? ":" : "", name);
+        } else {
+            buf_printf(why, "unexpected TLS cipher suite \"%.*s\"", (int)MIN(len, 64), list);
+            err = E_INVALID;
+        }
+        list += len + (list[len] == ',');
+    }
+    SSL_CTX_free(ctx);
+    buf_add_byte(names, '\0');
+    return err;
+}
+
+int tls_check_suites(const char *list, struct buf *why)
+{
+    struct buf names = BUF_INIT;
+    int err = suites_translate(list, &names, why);
+
+    buf_fini(&names);
+    return err;
+}
+
+static int load_suites(struct tls_context *c, SSL_CTX *ctx, struct buf *why)
+{
+    struct buf names = BUF_INIT;
+
+    if (!c->conf.cipher_suites[0])
+        return 0;
+    int err = suites_translate(c->conf.cipher_suites, &names, why);
+    if (!err && SSL_CTX_set_cipher_list(ctx, (const char *)names.data) != 1)
+        err = say(why, "cipher suites", "");
+    buf_fini(&names);
+    return err;
 }
 
 static int version_of(const char *text)
@@ -217,13 +400,13 @@ static SSL_CTX *context_make(struct tls_context *c, struct buf *why)
     SSL_CTX_set_num_tickets(ctx, 0);
     SSL_CTX_set_min_proto_version(ctx, MAX(version_of(conf->min_version), TLS1_2_VERSION));
     SSL_CTX_set_max_proto_version(ctx, version_of(conf->max_version));
-    if (load_own(c, ctx, why) != 0 || load_trust(c, ctx, why) != 0) {
+    if (load_own(c, ctx, why) != 0 || load_trust(c, ctx, why) != 0 || load_suites(c, ctx, why) != 0) {
         SSL_CTX_free(ctx);
         return NULL;
     }
     if (!conf->self_signed && (!conf->server || conf->require_cert))
         mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_verify(ctx, mode, NULL);
+    SSL_CTX_set_verify(ctx, mode, conf->crl_partial ? verify_partial : NULL);
     if (conf->server && c->alpn_len > 0)
         SSL_CTX_set_alpn_select_cb(ctx, alpn_select, c);
     return ctx;
@@ -248,6 +431,9 @@ struct tls_context *tls_context_new(const struct tls_conf *conf, struct buf *why
     own->allowed_hostname = copy(conf->allowed_hostname);
     own->min_version = copy(conf->min_version);
     own->max_version = copy(conf->max_version);
+    own->cipher_suites = copy(conf->cipher_suites);
+    own->self_signed_dir = copy(conf->self_signed_dir);
+    own->self_signed_hosts = copy(conf->self_signed_hosts);
     own->alpn = copy(conf->alpn);
     alpn_set(c, own->alpn);
     if (own->server && !own->self_signed && (!own->cert_file[0] || !own->key_file[0])) {
@@ -268,8 +454,9 @@ void tls_context_free(struct tls_context *c)
 {
     if (!c)
         return;
-    const char *texts[] = {c->conf.cert_file,        c->conf.key_file,    c->conf.ca_file,     c->conf.crl_file, c->conf.allowed_cn,
-                           c->conf.allowed_hostname, c->conf.min_version, c->conf.max_version, c->conf.alpn};
+    const struct tls_conf *own = &c->conf;
+    const char *texts[] = {own->cert_file,   own->key_file,    own->ca_file,       own->crl_file,        own->allowed_cn,       own->allowed_hostname,
+                           own->min_version, own->max_version, own->cipher_suites, own->self_signed_dir, own->self_signed_hosts, own->alpn};
 
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         free((char *)(uintptr_t)texts[i]);
@@ -309,13 +496,6 @@ uint64_t tls_context_reloads(const struct tls_context *c)
 }
 
 /* --- who is at the other end? ----------------------------------------------------------------------------- */
-
-static bool is_address(const char *name)
-{
-    uint8_t bytes[16];
-
-    return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
-}
 
 static bool cert_is_for(X509 *cert, const char *name)
 {
@@ -528,4 +708,21 @@ struct slice tls_alpn(const struct tls *t)
 
     SSL_get0_alpn_selected(t->ssl, &data, &len);
     return slice_of(data, len);
+}
+
+size_t tls_output_bytes(const struct tls *t)
+{
+    return BIO_ctrl_pending(t->out);
+}
+
+char *tls_common_name(const struct tls *t)
+{
+    X509 *cert = t->ready ? SSL_get0_peer_certificate(t->ssl) : NULL;
+    char name[256]; /* the standard allows 64 */
+
+    if (!cert || !(SSL_get_verify_mode(t->ssl) & SSL_VERIFY_PEER) || SSL_get_verify_result(t->ssl) != X509_V_OK)
+        return NULL;
+    int len = X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, name, sizeof(name));
+    /* A name with a zero byte in it is not the one that a text would show. */
+    return len > 0 && (size_t)len < sizeof(name) - 1 && strlen(name) == (size_t)len ? xstrdup(name) : NULL;
 }

@@ -6,9 +6,9 @@
 set -euo pipefail
 
 # Names with "|" are alternatives: Debian 12's name first, its successor's second.
-build=(gcc libc6-dev make pkg-config libnng-dev "libmsgpack-dev|libmsgpack-c-dev" libsodium-dev libleveldb-dev libssl-dev
-       libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libuv1-dev libsystemd-dev libisal-dev
-       uthash-dev libbsd-dev libsmartcols-dev libjansson-dev)
+build=(gcc libc6-dev make pkg-config libnng-dev "libmsgpack-dev|libmsgpack-c-dev" libsodium-dev libcrypt-dev libleveldb-dev libssl-dev
+       libnghttp2-dev libwslay-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libuv1-dev libsystemd-dev libisal-dev
+       uthash-dev libbsd-dev libsmartcols-dev libjansson-dev libyaml-dev)
 check=(libcriterion-dev libnanomsg-dev clang "libclang-rt-14-dev|libclang-rt-dev" nng-utils nghttp2-client curl jq openssl procps diffutils
        iproute2 etcd-client etcd-server systemd man-db groff-base)
 

@@ -52,6 +52,7 @@ options=(--data-dir "$dir" --run-dir "$sockets" --listen-client-urls "$client_ur
          --listen-peer-urls "$peer_scheme://$host:$peer_port"
          --initial-advertise-peer-urls "$peer_scheme://$peer_name:$peer_port"
          "${extra[@]}")
+[[ $host == 127.* ]] || options=(--allow-plaintext=true "${options[@]}") # a network of the tests' own
 
 declare -A pid_of started_ms delay_ms
 now_ms() { date +%s%3N; }

@@ -156,6 +156,7 @@ void call_close(struct call *c)
     }
     c->over = true;
     call_told_closed(c);
+    identity_leave(c);
     leader_list_leave(c);
     deadline_stop(g, &c->deadline);
     c->carrier->unlink(c);
@@ -189,6 +190,7 @@ void call_set_state(struct call *c, void *state) { c->state = state; }
 void *call_state(const struct call *c) { return c->state; }
 const struct client *call_client(const struct call *c) { return c->client; }
 const struct identity *call_identity(const struct call *c) { return &c->identity; }
+int call_identity_err(const struct call *c) { return c->identity_err; }
 bool call_has_leader(const struct call *c) { return c->wants_leader; }
 uint64_t call_deadline_ms(const struct call *c) { return c->deadline_ms; }
 size_t call_queued_bytes(const struct call *c) { return c->queued; }
@@ -215,7 +217,7 @@ void call_pause(struct call *c, bool paused)
         return;
     }
     c->paused = paused;
-    if (!paused) {
+    if (!paused && c->login == NULL) {
         grpc_resume(c);
     }
 }
@@ -267,6 +269,8 @@ static void prefix_add(struct call *c, size_t len)
     own_add(c, prefix, sizeof(prefix));
     stats_sent(c->gateway, c->handler, len);
 }
+
+void call_send_raw(struct call *c, struct slice bytes) { own_add(c, bytes.data, bytes.len); }
 
 void call_take(struct call *c, uint8_t *to, size_t len)
 {

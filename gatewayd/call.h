@@ -41,6 +41,8 @@ const struct client *call_client(const struct call *c);
 struct slice call_common_name(const struct call *c);
 /* Who asks; borrowed, valid as long as the call. Known before a message reaches its handler. */
 const struct identity *call_identity(const struct call *c);
+/* Watch only, whose creations are refused one by one: OK, or why it is not known who asks. Other calls end with it before. */
+int call_identity_err(const struct call *c);
 
 /* Unary: message, trailers OK. Bytes are copied. Ends the call. */
 void call_reply(struct call *c, struct slice message);

@@ -140,6 +140,11 @@ void cluster_member_list(struct call *c, struct slice bytes)
         call_fail(c, E_NOT_SUPPORTED_FOR_LEARNER, NULL);
         return;
     }
+    int err = identity_check_user(g, call_identity(c));
+    if (err != OK) {
+        call_fail(c, err, NULL);
+        return;
+    }
     bool linearizable = false;
     struct pb_field f;
     while (pb_next(&bytes, &f) == 1) {
@@ -153,7 +158,7 @@ void cluster_member_list(struct call *c, struct slice bytes)
         return;
     }
     uint64_t req = 0;
-    int err = pending_command(g, &IDENTITY_NONE, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, members_confirmed, c, &req);
+    err = pending_command(g, &IDENTITY_NONE, VIA_READ, COMMAND_BARRIER, SLICE_EMPTY, members_confirmed, c, &req);
     call_submitted(c, err, req);
 }
 
@@ -201,12 +206,11 @@ static int decode_change(enum member_op op, struct slice body, struct change *ch
 int cluster_submit(struct gatewayd *g, const struct identity *who, enum member_op op, struct slice body, answer_cb *cb, void *arg,
     uint64_t *req)
 {
-    UNUSED(who);
     struct change ch = {.peer_urls = BUF_INIT};
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : decode_change(op, body, &ch);
     if (err == OK) {
         enum member_op sent = op == MEMBER_ADD && ch.is_learner ? MEMBER_ADD_LEARNER : op;
-        err = pending_change(g, sent, ch.id, buf_slice(&ch.peer_urls), cb, arg, req);
+        err = pending_change(g, who, sent, ch.id, buf_slice(&ch.peer_urls), cb, arg, req);
     }
     buf_fini(&ch.peer_urls);
     return err;

@@ -71,6 +71,8 @@ void gatewayd_set_leader(struct gatewayd *g, uint64_t term, uint64_t leader, boo
     g->leader = leader;
     g->is_learner = is_learner;
     g->has_leader = leader != 0;
+    if (g->has_leader != had_leader)
+        notify_status(g->has_leader ? "serving, the leader is %llx" : "no leader", (unsigned long long)leader);
     if (g->has_leader) {
         deadline_stop(g, &g->no_leader);
         retry_unsent(g);
@@ -107,6 +109,7 @@ void gatewayd_init(struct gatewayd *g, const struct conf *conf, struct loop *loo
     timer_heap_init(&g->timers);
     pending_init(&g->pending);
     stats_init(g);
+    identity_start(g);
     g->wakeup = loop_timer_new(loop, wakeup_fired, g);
 }
 
@@ -136,4 +139,6 @@ void gatewayd_fini(struct gatewayd *g)
     pending_fini(&g->pending);
     timer_heap_fini(&g->timers);
     stats_fini(g);
+    identity_stop(g);
+    password_stop(g);
 }

@@ -16,6 +16,7 @@ struct server;
 struct watch_hub;
 struct native_door;
 struct stats;
+struct auth_gate;
 
 /* A deadline of anything: embedded in what it belongs to, fired from the gateway's heap. */
 struct deadline {
@@ -84,6 +85,8 @@ struct gatewayd {
     /* --- parts with a state of their own --- */
     struct watch_hub *watch;    /* watch.c */
     struct native_door *native; /* native.c */
+    struct auth_gate *auth;     /* identity.c */
+    struct password_queue *passwords; /* password.c; NULL: none was hashed yet */
 };
 
 /* --- main.c's parts: gatewayd.c --- */
@@ -154,6 +157,7 @@ void lease_keep_alive_closed(struct call *c);
 /* --- maint.c, cluster.c --- */
 void maint_status(struct call *c, struct slice bytes);
 void maint_hash_kv(struct call *c, struct slice bytes);
+void maint_hash(struct call *c, struct slice bytes);
 void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
@@ -175,6 +179,45 @@ void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* Membe
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */
 void cluster_forget(struct member *members, size_t count);
+
+/* --- backup.c --- */
+void backup_snapshot(struct call *c, struct slice bytes);
+void backup_writable(struct call *c);
+void backup_closed(struct call *c);
+
+/* --- auth.c: the Auth service --- */
+void auth_enable(struct call *c, struct slice bytes);
+void auth_disable(struct call *c, struct slice bytes);
+void auth_status(struct call *c, struct slice bytes);
+void auth_user_get(struct call *c, struct slice bytes);
+void auth_user_list(struct call *c, struct slice bytes);
+void auth_user_delete(struct call *c, struct slice bytes);
+void auth_user_grant_role(struct call *c, struct slice bytes);
+void auth_user_revoke_role(struct call *c, struct slice bytes);
+void auth_role_add(struct call *c, struct slice bytes);
+void auth_role_get(struct call *c, struct slice bytes);
+void auth_role_list(struct call *c, struct slice bytes);
+void auth_role_delete(struct call *c, struct slice bytes);
+void auth_role_grant(struct call *c, struct slice bytes);
+void auth_role_revoke(struct call *c, struct slice bytes);
+/* Those that take a password; auth_closed is their `closed`. */
+void auth_user_add(struct call *c, struct slice bytes);
+void auth_user_change_password(struct call *c, struct slice bytes);
+void auth_authenticate(struct call *c, struct slice bytes);
+void auth_closed(struct call *c);
+bool auth_has_secret(const struct call_handler *h); /* its request holds a password */
+/* Asks stored whether who may read body's range (a RangeRequest), or, if body is empty, has role root. */
+int auth_authorize(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
+
+/* --- password.c --- */
+struct password_job;
+typedef void password_cb(void *arg, int err, const char *hash); /* err: E_FULL, no memory for it */
+/* Hashes on a worker thread, one after the other; done comes later, on the loop. E_REQUEST_TOO_MANY_REQUESTS. */
+int password_hash(struct gatewayd *g, struct slice password, password_cb *done, void *arg, struct password_job **job);
+void password_forget(struct password_job *job); /* done is not called any more */
+void password_stop(struct gatewayd *g);
+bool password_is_bcrypt(struct slice text); /* base64 of a bcrypt hash? */
+void secret_wipe(void *bytes, size_t len);
 
 /* --- route.c --- */
 const struct call_handler *route_find(struct slice path);
@@ -211,7 +254,7 @@ void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_st
 void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 /* Why a client, or something of it, was not served on: counted by reason. */
-enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_COUNT };
+enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_COUNT };
 void stats_dropped(struct gatewayd *g, enum drop why);
 void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
 

@@ -9,7 +9,6 @@
 #include "common/limits.h"
 #include "gatewayd/grpc.h"
 
-#define TOKEN_BYTES_MAX (8 * KIB)
 #define NAME_BYTES_MAX ((size_t)256) /* of a path or encoding that an error text repeats */
 #define TIMEOUT_MS_MAX (UINT64_MAX / 4)
 
@@ -57,29 +56,6 @@ char *grpc_encode_text(struct slice text)
     return out;
 }
 
-/* Well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF). */
-static bool is_utf8(struct slice s)
-{
-    for (size_t i = 0; i < s.len;) {
-        uint8_t b = s.data[i++];
-        if (b < 0x80) {
-            continue;
-        }
-        size_t more = b >= 0xf0 ? 3 : b >= 0xe0 ? 2 : 1;
-        if (b < 0xc2 || b > 0xf4 || s.len - i < more) {
-            return false;
-        }
-        uint8_t low = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
-        uint8_t high = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
-        for (; more > 0; more--, i++, low = 0x80, high = 0xbf) {
-            if (s.data[i] < low || s.data[i] > high) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 /* --- headers ------------------------------------------------------------------------------------- */
 
 static bool slice_is(struct slice s, const char *word)
@@ -118,10 +94,8 @@ static void header_token(struct call *c, struct slice value, bool is_authorizati
             value = slice_of(value.data + 7, value.len - 7);
         }
     }
-    if (value.len <= TOKEN_BYTES_MAX) {
-        free(c->token);
-        c->token = slice_dup_str(value);
-    }
+    free(c->token);
+    c->token = slice_dup_str(slice_of(value.data, MIN(value.len, TOKEN_BYTES_MAX))); /* cut, it is as bad as it was */
 }
 
 static void header_timeout(struct call *c, struct slice value)
@@ -177,7 +151,9 @@ int grpc_header(struct call *c, struct slice name, struct slice value)
         break;
     case 18:
         if (slice_is(name, "client-api-version")) {
-            c->bad_api_version = !is_utf8(value);
+            c->bad_api_version = !slice_is_utf8(value);
+        } else if (slice_is(name, "grpcgateway-accept")) {
+            c->by_json = true;
         }
         break;
     default: break;
@@ -287,7 +263,19 @@ static bool prefix_check(struct call *c)
     return true;
 }
 
-/* A message is complete. Unary handlers get it at the half-close; streams at once. */
+static bool is_held(const struct call *c) { return c->paused || c->login != NULL; }
+
+/* c->in was the message; what Authenticate and its like bring does not lie about. */
+static void inbound_done(struct call *c)
+{
+    c->gateway->inbound_bytes -= c->in.len;
+    if (auth_has_secret(c->handler)) {
+        secret_wipe(c->in.data, c->in.len);
+    }
+    buf_reset(&c->in);
+}
+
+/* A message is complete. Unary handlers get it at the half-close; streams at once, if it is known who asks. */
 static void message_done(struct call *c, struct slice message)
 {
     if (!c->handler->client_stream) {
@@ -304,16 +292,20 @@ static void message_done(struct call *c, struct slice message)
     }
     stats_received(c->gateway, c->handler, message.len);
     c->prefix_len = 0;
-    c->handler->message(c, message);
-    c->gateway->inbound_bytes -= c->in.len;
-    buf_reset(&c->in);
+    if (identity_admit(c)) {
+        c->handler->message(c, message);
+        inbound_done(c);
+    } else if (!c->over && message.data != c->in.data) {
+        buf_add_slice(&c->in, message);
+        c->gateway->inbound_bytes += message.len;
+    }
 }
 
 size_t grpc_data(struct call *c, struct slice bytes)
 {
     size_t all = bytes.len;
     while (bytes.len > 0 && !c->over) {
-        if (c->paused) {
+        if (is_held(c)) {
             buf_add_slice(&c->held, bytes); /* bounded by the stream's window: not given back until taken */
             return all - bytes.len;
         }
@@ -343,7 +335,7 @@ size_t grpc_data(struct call *c, struct slice bytes)
         }
         bytes = slice_of(bytes.data + n, bytes.len - n);
     }
-    if (!c->over && !c->got_message && !c->paused && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
+    if (!c->over && !c->got_message && !is_held(c) && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
         message_done(c, SLICE_EMPTY); /* an empty message has no byte that would end it */
     }
     return all;
@@ -366,16 +358,26 @@ static void half_close_now(struct call *c)
         call_abort(c, E_MALFORMED_REQUEST, "EOF");
     } else {
         stats_received(c->gateway, c->handler, c->in.len);
-        c->handler->message(c, buf_slice(&c->in));
-        c->gateway->inbound_bytes -= c->in.len;
-        buf_reset(&c->in);
+        if (identity_admit(c)) {
+            c->handler->message(c, buf_slice(&c->in));
+            inbound_done(c);
+        }
+    }
+}
+
+void grpc_admitted(struct call *c)
+{
+    c->handler->message(c, buf_slice(&c->in));
+    inbound_done(c);
+    if (!is_held(c)) {
+        grpc_resume(c);
     }
 }
 
 void grpc_half_close(struct call *c)
 {
     c->half_closed = true;
-    if (!c->paused) {
+    if (!is_held(c)) {
         half_close_now(c);
     }
 }
@@ -384,17 +386,15 @@ void grpc_resume(struct call *c)
 {
     struct buf held = c->held;
     c->held = BUF_INIT;
-    if (held.len > 0) {
-        size_t taken = grpc_data(c, buf_slice(&held));
-        c->carrier->consumed(c, taken);
-    }
+    size_t taken = held.len > 0 ? grpc_data(c, buf_slice(&held)) : 0;
+    c->carrier->consumed(c, taken); /* also nothing: the carrier may keep more in front of us */
     if (c->held.data == NULL) {
         buf_reset(&held);
         c->held = held;
     } else {
         buf_fini(&held);
     }
-    if (c->half_closed && !c->paused) {
+    if (c->half_closed && !is_held(c)) {
         half_close_now(c);
     }
 }

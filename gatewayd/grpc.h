@@ -37,6 +37,7 @@ struct call {
     const struct client *client; /* who asks; set by the carrier */
     void *owner;       /* the carrier's: h2.c's connection, ... */
     int32_t stream_id; /* HTTP/2's; 0: another carrier */
+    struct h2_web *web; /* h2_web.c's: this is no gRPC call, and has no handler; else NULL */
     const struct call_handler *handler; /* NULL until the path was seen, or unknown */
     void *state;                        /* the handler's */
     struct call *prev, *next;           /* of the connection; next also links free ones */
@@ -48,6 +49,9 @@ struct call {
     char *token;          /* owned; NULL: none */
     struct buf user;      /* the identity's bytes */
     struct identity identity;
+    int identity_err;           /* Watch: why there is none */
+    struct login *login;        /* identity.c: its next message waits for this; NULL: it does not wait */
+    struct call *login_prev, *login_next;
     char *encoding;       /* grpc-encoding other than identity; owned */
     struct deadline deadline;
     uint64_t deadline_ms;
@@ -61,6 +65,7 @@ struct call {
     bool bad_api_version;
     bool bad_timeout;
     bool wants_leader;
+    bool by_json;        /* the JSON gateway asks for its own client: no identity from a certificate */
     bool in_leader_list;
     bool headers_done;
     bool got_message;   /* unary: one message is complete */
@@ -107,12 +112,15 @@ void grpc_half_close(struct call *c);
 void call_close(struct call *c);
 /* Moves queued bytes to `to`; len <= c->queued. */
 void call_take(struct call *c, uint8_t *to, size_t len);
+/* Queues bytes as they are: of a web request's answer. */
+void call_send_raw(struct call *c, struct slice bytes);
 
 /* --- between grpc.c and call.c --- */
 void call_abort(struct call *c, int err, const char *text); /* call_fail, and `closed` at once: the handler did not ask for it */
 void call_writable(struct call *c);                         /* tells the handler */
 void call_told_closed(struct call *c);
 void grpc_resume(struct call *c); /* looks at held bytes */
+void grpc_admitted(struct call *c); /* identity.c: the message that waits may reach its handler */
 void call_join_leader_list(struct call *c);
 
 #endif

@@ -1,5 +1,5 @@
-/* h2 - HTTP/2 on one connection: the only file that knows nghttp2. Bytes of conn.c in, streams and data to grpc.c; queued bytes and
- * ends of calls back out.
+/* h2 - HTTP/2 on one connection: with h2_web.c the only files that know nghttp2. Bytes of conn.c in, streams and data to grpc.c, or
+ * to h2_web.c if they are not gRPC; queued bytes and ends of calls back out.
  *
  * Flow control: nothing is acknowledged to the client (WINDOW_UPDATE) before grpc.c has taken it, so a paused call holds at most
  * one stream window. Outwards a call keeps its bytes until the client's windows and the socket have room for them.
@@ -8,46 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <nghttp2/nghttp2.h>
-
 #include "common/err.h"
 #include "common/limits.h"
 #include "common/log.h"
-#include "gatewayd/grpc.h"
-#include "gatewayd/h2.h"
+#include "gatewayd/h2_int.h"
 
 /* grpc-go's numbers: strikes before the connection ends, and the pace allowed while no call is open. */
 #define PING_STRIKES_MAX 2
 #define PING_IDLE_MS_MIN ((uint64_t)2 * 3600 * 1000)
 #define NOTHING UINT64_MAX
 
-struct h2 {
-    struct gatewayd *gateway;
-    nghttp2_session *session;
-    const struct client *client;
-    void (*wants_write)(void *arg);
-    void *arg;
-    struct call *calls;    /* all that are open */
-    size_t call_count;
-    size_t answers_bytes;  /* queued by calls with one request message: what the client asked for and has not taken */
-    struct call *writable; /* to be told after the current write */
-    struct buf *out;       /* only during h2_write */
-    size_t out_max;
-    bool failed;           /* end after writing what is left */
-    /* --- pings --- */
-    uint64_t last_ping_ms;
-    unsigned ping_strikes;
-    bool ping_forgiven;    /* we sent HEADERS or DATA since the last ping */
-    uint64_t last_read_ms;
-    uint64_t ping_sent_ms; /* ours; NOTHING: none on its way */
-};
-
 static nghttp2_option *h2_option;
 static nghttp2_session_callbacks *h2_callbacks;
 
 #define NV_STATIC (NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE)
 
-static nghttp2_nv nv(const char *name, const char *value)
+nghttp2_nv h2_nv(const char *name, const char *value)
 {
     /* nghttp2 takes non-const pointers and never writes through them. */
     return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), strlen(value), NV_STATIC};
@@ -61,18 +37,18 @@ static size_t trailer_fields(struct call *c, nghttp2_nv *fields)
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
     must(c->status >= 0 && (size_t)c->status < ARRAY_LEN(numbers));
     size_t count = 0;
-    fields[count++] = nv("grpc-status", numbers[c->status]);
+    fields[count++] = h2_nv("grpc-status", numbers[c->status]);
     if (c->status_text != NULL) {
         if (c->status_encoded == NULL) {
             c->status_encoded = grpc_encode_text(slice_str(c->status_text));
         }
-        fields[count++] = nv("grpc-message", c->status_encoded);
+        fields[count++] = h2_nv("grpc-message", c->status_encoded);
     }
     return count;
 }
 
 /* nghttp2 asks how many bytes the next DATA frame has. */
-static ssize_t read_cb(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *data_flags,
+ssize_t h2_read_cb(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *data_flags,
     nghttp2_data_source *source, void *user_data)
 {
     UNUSED(buf);
@@ -83,7 +59,9 @@ static ssize_t read_cb(nghttp2_session *session, int32_t stream_id, uint8_t *buf
     }
     size_t n = MIN(c->queued, length);
     *data_flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (c->over && n == c->queued) {
+    if (c->over && n == c->queued && c->web != NULL) {
+        *data_flags |= NGHTTP2_DATA_FLAG_EOF;
+    } else if (c->over && n == c->queued) {
         *data_flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         nghttp2_nv fields[2];
         size_t count = trailer_fields(c, fields);
@@ -130,13 +108,13 @@ static void h2_submit(struct call *c)
     if (!c->response_sent) {
         c->response_sent = true;
         const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : c->http_status == 400 ? "400" : "405";
-        nghttp2_nv fields[4] = {nv(":status", status), nv("content-type", "application/grpc")};
+        nghttp2_nv fields[4] = {h2_nv(":status", status), h2_nv("content-type", "application/grpc")};
         if (c->over && c->queued == 0) {
             c->trailers_sent = true;
             size_t count = 2 + trailer_fields(c, fields + 2);
             rv = nghttp2_submit_response(h->session, c->stream_id, fields, count, NULL);
         } else {
-            nghttp2_data_provider provider = {.source = {.ptr = c}, .read_callback = read_cb};
+            nghttp2_data_provider provider = {.source = {.ptr = c}, .read_callback = h2_read_cb};
             rv = nghttp2_submit_response(h->session, c->stream_id, fields, 2, &provider);
         }
     } else if (!c->trailers_sent) {
@@ -185,6 +163,9 @@ static void tell_writable(struct h2 *h)
 static void h2_unlink(struct call *c)
 {
     struct h2 *h = c->owner;
+    if (c->web != NULL) {
+        h2_web_close(h, c);
+    }
     if (c->writable_due) {
         struct call **at = &h->writable;
         while (*at != c) {
@@ -212,6 +193,8 @@ static int begin_headers_cb(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
+    buf_reset(&h->block);
+    memset(h->fields, 0, sizeof(h->fields));
     struct call *c = call_open(h->gateway, &h2_carrier, h);
     if (c == NULL) {
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
@@ -232,12 +215,14 @@ static int header_cb(nghttp2_session *session, const nghttp2_frame *frame, const
     const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
 {
     UNUSED(flags);
-    UNUSED(user_data);
     struct call *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (c == NULL || frame->hd.type != NGHTTP2_HEADERS) {
         return 0;
     }
     int err = grpc_header(c, slice_of(name, name_len), slice_of(value, value_len));
+    if (err == OK && !c->headers_done) {
+        h2_web_note(user_data, slice_of(name, name_len), slice_of(value, value_len));
+    }
     return err == OK ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
@@ -276,10 +261,19 @@ static int frame_recv_cb(nghttp2_session *session, const nghttp2_frame *frame, v
         return 0;
     }
     if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-        grpc_headers_done(c);
+        if (h2_web_is(h, c)) {
+            c->headers_done = true;
+            h2_web_begin(h, c);
+        } else {
+            grpc_headers_done(c);
+        }
     }
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
-        grpc_half_close(c);
+        if (c->web != NULL) {
+            h2_web_end_of_data(c);
+        } else {
+            grpc_half_close(c);
+        }
     }
     return 0;
 }
@@ -290,7 +284,12 @@ static int data_chunk_cb(nghttp2_session *session, uint8_t flags, int32_t stream
     UNUSED(flags);
     UNUSED(user_data);
     struct call *c = nghttp2_session_get_stream_user_data(session, stream_id);
-    size_t taken = c != NULL ? grpc_data(c, slice_of(data, len)) : len;
+    size_t taken = len;
+    if (c != NULL && c->web != NULL) {
+        h2_web_data(c, slice_of(data, len));
+    } else if (c != NULL) {
+        taken = grpc_data(c, slice_of(data, len));
+    }
     return taken > 0 ? nghttp2_session_consume(session, stream_id, taken) : 0;
 }
 
@@ -387,6 +386,7 @@ void h2_free(struct h2 *h)
         call_close(h->calls);
     }
     nghttp2_session_del(h->session);
+    buf_fini(&h->block);
     free(h);
 }
 
@@ -409,6 +409,7 @@ int h2_receive(struct h2 *h, struct slice bytes)
 
 int h2_write(struct h2 *h, struct buf *out, size_t max)
 {
+    h2_web_turn(h);
     h->out = out;
     h->out_max = max;
     int rv = nghttp2_session_send(h->session);
@@ -417,7 +418,7 @@ int h2_write(struct h2 *h, struct buf *out, size_t max)
     return rv == 0 ? OK : E_IO;
 }
 
-bool h2_has_output(const struct h2 *h) { return nghttp2_session_want_write(h->session) != 0; }
+bool h2_has_output(const struct h2 *h) { return nghttp2_session_want_write(h->session) != 0 || h2_web_has_more(h); }
 
 bool h2_is_finished(const struct h2 *h)
 {
@@ -439,14 +440,21 @@ uint64_t h2_next_tick_ms(const struct h2 *h)
     return wait > UINT64_MAX - from ? UINT64_MAX : from + wait;
 }
 
+static bool may_be_left_alone(const struct call *c)
+{
+    return c->web != NULL ? h2_web_is_stream(c) : c->handler != NULL && c->handler->client_stream;
+}
+
 /* Ends calls whose client has long stopped to take their answer: it holds memory here and an open read in stored. Streams
  * of watchers are exempt, they are bounded and may be left alone for hours. */
 static void end_stalled(struct h2 *h, uint64_t now_ms)
 {
     for (struct call *c = h->calls; c != NULL; c = c->next) {
-        if (c->queued > 0 && now_ms - c->taken_ms >= ANSWER_STALL_MS_MAX && !c->handler->client_stream) {
+        if (c->queued > 0 && now_ms - c->taken_ms >= ANSWER_STALL_MS_MAX && !may_be_left_alone(c)) {
             stats_dropped(h->gateway, DROP_UNREAD);
-            call_abort(c, E_TIMEOUT, NULL);
+            if (c->web == NULL) {
+                call_abort(c, E_TIMEOUT, NULL);
+            }
             /* Trailers would wait for the same window as the answer. */
             nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, c->stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
             h->wants_write(h->arg);
@@ -483,6 +491,8 @@ void h2_shutdown(struct h2 *h)
                 call_end(c, E_STOPPED, NULL);
             }
             call_told_closed(c);
+        } else if (c->web != NULL) {
+            h2_web_shutdown(c);
         }
     }
     h->wants_write(h->arg);

@@ -1,5 +1,5 @@
-/* http1 - the HTTP/1.1 side of the port: /health, /version, /metrics. Like h2.h: bytes in, bytes out, no socket. One request
- * at a time per connection; pipelined ones wait. */
+/* http1 - the HTTP/1.1 side of the port. Like h2.h: bytes in, bytes out, no socket; a request goes to web.h. One request at a time per
+ * connection; pipelined ones wait. */
 #ifndef GATEWAYD_HTTP1_H
 #define GATEWAYD_HTTP1_H
 
@@ -26,28 +26,16 @@ struct http1_request {
     bool is_old;                      /* HTTP/1.0 */
     bool keep_alive;
     bool chunked;
+    bool bad_coding;                  /* a transfer coding that is not "chunked" */
     bool expect_continue;
     uint64_t body_len; /* content-length; 0 if none */
+    struct slice host, origin, authorization, timeout;
+    bool upgrade;                     /* connection: upgrade */
+    bool upgrade_socket;              /* upgrade: websocket */
+    struct slice socket_key, socket_protocol, socket_version;
 };
 /* Looks for a whole head in bytes. > 0: its length, *r is filled; 0: not complete; E_MALFORMED: 400, E_TOO_BIG: 431 or
  * 413, E_VERSION: 505. */
 int http1_parse_head(struct slice bytes, struct http1_request *r);
-
-/* --- httpapi.c: what is served --- */
-/* Begins to answer: http1_respond is called now or later. What is kept until then is in the connection: */
-struct http1_answer {
-    uint64_t req;      /* the pending request it needs; 0: none. Cancelled by http1_free */
-    bool serializable; /* /health?serializable=true */
-    bool no_space_is_fine;
-    bool corrupt_is_fine;
-    struct buf text;   /* gathered so far */
-};
-void httpapi_handle(struct gatewayd *g, struct http1 *h, const struct http1_request *r);
-struct http1_answer *http1_answer_of(struct http1 *h);
-struct gatewayd *http1_gateway(struct http1 *h);
-const struct client *http1_client(const struct http1 *h);
-void http1_respond(struct http1 *h, int status, const char *content_type, struct slice body);
-/* Is `name=value` one of the query's parts? */
-bool http1_query_has(struct slice query, const char *name, const char *value);
 
 #endif

@@ -125,7 +125,7 @@ static int stored_frame(struct link *link, const struct frame *f, void *arg)
     case FR_EVENT: watch_on_event(g, &f->event); return OK;
     case FR_PAST: watch_on_past(g, &f->past); return OK;
     case FR_PAST_END: watch_on_past_end(g, &f->past_end); return OK;
-    case FR_AUTH: return OK;
+    case FR_AUTH: identity_on_auth(g, &f->auth); return OK;
     default: return E_MALFORMED;
     }
 }

@@ -24,7 +24,12 @@ void maint_status(struct call *c, struct slice bytes)
 {
     UNUSED(bytes);
     uint64_t req = 0;
-    int err = pending_status(call_gateway(c), STATUS_API, 0, call_answer, c, &req);
+    int err = identity_check_user(call_gateway(c), call_identity(c));
+    if (err != OK) {
+        call_fail(c, err, NULL);
+        return;
+    }
+    err = pending_status(call_gateway(c), STATUS_API, 0, call_answer, c, &req);
     call_submitted(c, err, req);
 }
 
@@ -40,6 +45,7 @@ static void local_query(struct call *c, enum command_kind kind, struct slice byt
 }
 
 void maint_hash_kv(struct call *c, struct slice bytes) { local_query(c, COMMAND_HASH_KV, bytes); }
+void maint_hash(struct call *c, struct slice bytes) { local_query(c, COMMAND_HASH, bytes); }
 void maint_defragment(struct call *c, struct slice bytes) { local_query(c, COMMAND_DEFRAGMENT, bytes); }
 
 void maint_alarm(struct call *c, struct slice bytes)
@@ -47,6 +53,9 @@ void maint_alarm(struct call *c, struct slice bytes)
     struct gatewayd *g = call_gateway(c);
     uint64_t action = 0, req = 0;
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(bytes, 1, &action);
+    if (err == OK) {
+        err = identity_check_user(g, call_identity(c));
+    }
     if (err == OK) {
         enum pending_via via = action == ALARM_GET ? VIA_READ : VIA_PROPOSE;
         err = pending_command(g, call_identity(c), via, COMMAND_ALARM, bytes, call_answer, c, &req);
@@ -57,10 +66,9 @@ void maint_alarm(struct call *c, struct slice bytes)
 /* raftd checks that it leads and that the target can. */
 int move_leader_submit(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req)
 {
-    UNUSED(who);
     uint64_t target = 0;
     int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(body, 1, &target);
-    return err != OK ? err : pending_change(g, 0, target, SLICE_EMPTY, cb, arg, req);
+    return err != OK ? err : pending_change(g, who, 0, target, SLICE_EMPTY, cb, arg, req);
 }
 
 /* MoveLeaderResponse comes without a header (spec/semantics.md §1): it is empty. */

@@ -1,7 +1,7 @@
 /* pending - the table behind pending.h: a slab whose positions are part of the ids, and a list by deadline.
  * req and wire are (counter << SLOT_BITS | slot): unique because the counter is, found because the slot is. */
 #include <stdlib.h>
-
+#include <string.h>
 
 #include "common/mem.h"
 #include "gatewayd/pending.h"
@@ -20,6 +20,7 @@ void pending_fini(struct pending_table *t)
 {
     for (uint32_t i = 0; i < t->slot_count; i++) {
         buf_fini(&t->slots[i]->command);
+        buf_fini(&t->slots[i]->change);
     }
     for (uint32_t i = 0; i < t->slot_count; i += BLOCK_SLOTS) {
         free(t->slots[i]); /* the first of a block is the block */
@@ -115,6 +116,7 @@ void pending_keep(struct pending_table *t, struct pending *p, const struct comma
     buf_reset(&p->command);
     command_encode(&p->command, command);
     p->origin = command->origin;
+    p->is_secret = command->kind == COMMAND_PASSWORD;
     t->bytes += p->command.len;
 }
 
@@ -122,7 +124,11 @@ void pending_free(struct pending_table *t, struct pending *p)
 {
     must(p->req != 0 && t->count > 0);
     pending_unlist(t, p);
-    t->bytes -= p->command.len;
+    t->bytes -= p->command.len + p->change.len;
+    buf_fini(&p->change);
+    if (p->is_secret) {
+        explicit_bzero(p->command.data, p->command.len);
+    }
     if (p->command.cap > COMMAND_KEEP_BYTES) {
         buf_fini(&p->command);
     } else {

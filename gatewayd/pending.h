@@ -49,6 +49,9 @@ struct pending {
     uint64_t origin;    /* member id in it */
     uint64_t what;      /* STATUS: enum status_what; CHANGE: enum member_op, or 0 to move the leadership */
     uint64_t member;    /* CHANGE: its id; STATUS: whose, 0: our own */
+    bool is_secret;     /* command holds a password: wiped when it is not needed */
+    bool checking;      /* CHANGE: stored is being asked first whether the user may, by a QUERY */
+    struct buf change;  /* its peer URLs meanwhile */
     bool of_leader;     /* READ: only the leader's stored can answer */
     uint64_t deadline_ms;
     /* What has become of it. */
@@ -58,6 +61,7 @@ struct pending {
     bool of_old_leader;      /* ambiguous because its leader is gone: a restart of raftd makes it no worse */
     uint64_t round;          /* of barriers, that it waits for */
     uint64_t raftd_instance; /* it was sent to, if sent */
+    uint64_t sent_term;      /* of the leader that was known then; 0: none was */
     uint64_t stored_session; /* of our link to stored when it was sent */
     int doomed;              /* err to end with, once the list is walked through */
     uint32_t slot;           /* position in the slab */
@@ -97,8 +101,8 @@ int pending_command(struct gatewayd *g, const struct identity *who, enum pending
     answer_cb *cb, void *arg, uint64_t *req);
 /* member: whose; 0: this node's own. */
 int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb *cb, void *arg, uint64_t *req);
-/* op 0: moves the leadership to the member. peer_urls (comma list) is copied. */
-int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req);
+/* op 0: moves the leadership to the member. peer_urls (comma list) is copied. With auth on stored is asked first whether who is root. */
+int pending_change(struct gatewayd *g, const struct identity *who, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req);
 /* Asks for the next part, after an answer with `more`. */
 void pending_more(struct gatewayd *g, uint64_t req);
 /* The owner went away: cb is not called any more. Fine for a req that is gone. (What was proposed still happens.) */

@@ -38,6 +38,9 @@ static void refresh_command(struct gatewayd *g, struct pending *p)
     c.req = p->wire;
     c.origin = g->member_id;
     pending_keep(&g->pending, p, &c);
+    if (p->is_secret) {
+        secret_wipe(old.data, old.len);
+    }
     buf_fini(&old);
 }
 
@@ -82,6 +85,7 @@ static void send_now(struct gatewayd *g, struct pending *p)
         break;
     }
     p->sent = true;
+    p->sent_term = g->has_leader ? g->term : 0;
     p->raftd_instance = g->raftd_instance;
     p->stored_session = g->stored_up ? g->stored_session : 0; /* 0 proves nothing, see barrier_done */
 }
@@ -95,7 +99,7 @@ static void send_again(struct gatewayd *g, struct pending *p)
 
 static uint64_t timeout_of(const struct gatewayd *g, enum command_kind kind, struct slice body)
 {
-    if (kind == COMMAND_DEFRAGMENT || kind == COMMAND_HASH_KV) {
+    if (kind == COMMAND_DEFRAGMENT || kind == COMMAND_HASH_KV || kind == COMMAND_HASH) {
         return LONG_TIMEOUT_MS;
     }
     if (kind == COMMAND_COMPACT) {
@@ -152,6 +156,38 @@ int pending_command(struct gatewayd *g, const struct identity *who, enum pending
     return OK;
 }
 
+/* A change of membership begins its life as the question whether its user may: all rules for a QUERY hold for it until then. */
+static void check_first(struct gatewayd *g, const struct identity *who, struct pending *p, struct slice peer_urls)
+{
+    struct command c = {
+        .kind = COMMAND_AUTHORIZE,
+        .origin = g->member_id,
+        .slot = g->conf->gateway_id,
+        .instance = g->instance,
+        .req = p->wire,
+        .user = who->user,
+        .auth_rev = who->auth_rev,
+    };
+    p->via = VIA_QUERY;
+    p->checking = true;
+    buf_add_slice(&p->change, peer_urls);
+    g->pending.bytes += p->change.len;
+    pending_keep(&g->pending, p, &c);
+}
+
+/* He may. */
+static void change_checked(struct gatewayd *g, struct pending *p)
+{
+    g->pending.bytes -= p->command.len;
+    buf_fini(&p->command);
+    p->command = p->change;
+    p->change = BUF_INIT;
+    p->checking = false;
+    p->via = VIA_CHANGE;
+    pending_rename(&g->pending, p);
+    send_now(g, p);
+}
+
 int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb *cb, void *arg, uint64_t *req)
 {
     struct pending *p = pending_new(&g->pending, VIA_STATUS, cb, arg, gatewayd_now_ms(g) + g->request_timeout_ms);
@@ -171,7 +207,8 @@ int pending_status(struct gatewayd *g, uint64_t what, uint64_t member, answer_cb
 /* raftd gives up a little earlier, and knows better why. */
 #define CHANGE_GRACE_MS 500
 
-int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb, void *arg, uint64_t *req)
+int pending_change(struct gatewayd *g, const struct identity *who, uint64_t op, uint64_t member, struct slice peer_urls, answer_cb *cb,
+    void *arg, uint64_t *req)
 {
     if (is_crowded(g, VIA_CHANGE)) {
         return E_REQUEST_TOO_MANY_REQUESTS;
@@ -184,8 +221,12 @@ int pending_change(struct gatewayd *g, uint64_t op, uint64_t member, struct slic
     p->what = op;
     p->member = member;
     p->origin = g->member_id;
-    buf_add_slice(&p->command, peer_urls);
-    g->pending.bytes += p->command.len;
+    if (identity_auth_is_on(g)) {
+        check_first(g, who, p, peer_urls);
+    } else {
+        buf_add_slice(&p->command, peer_urls);
+        g->pending.bytes += p->command.len;
+    }
     send_now(g, p);
     if (req != NULL) {
         *req = p->req;
@@ -226,6 +267,10 @@ void retry_answer(struct gatewayd *g, const struct fr_result *r)
         if (r->more) {
             out_forget(g, r->req); /* its owner is gone, or it was asked again under another name */
         }
+        return;
+    }
+    if (p->checking && r->err == 0) {
+        change_checked(g, p);
         return;
     }
     struct answer a = {
@@ -380,6 +425,10 @@ void retry_refused(struct gatewayd *g, const struct fr_refused *r)
         pending_rename(&g->pending, p);
         refresh_command(g, p);
         p->sent = false;
+        if (g->has_leader && g->term > p->sent_term) {
+            send_now(g, p); /* the one it was refused by is not the one we know of now */
+            return;
+        }
         if (!timer_armed(&g->retry.timer)) {
             deadline_set(g, &g->retry, gatewayd_now_ms(g) + RETRY_MS);
         }

@@ -10,6 +10,7 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 #include "etcd/rpc.pb-c.h"
+#include "proto/api.h"
 #include "proto/pb.h"
 
 /* --- responses -------------------------------------------------------------------------------- */
@@ -169,10 +170,16 @@ static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCre
     return NULL;
 }
 
-static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateRequest *m)
+static struct slice create_key(const Etcdserverpb__WatchCreateRequest *m)
+{
+    return m->key.len ? slice_of(m->key.data, m->key.len) : slice_of("\0", 1);
+}
+
+/* refusal: NULL, or why the user may not. */
+static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, const char *refusal)
 {
     struct watch_hub *h = s->hub;
-    struct slice key = m->key.len ? slice_of(m->key.data, m->key.len) : slice_of("\0", 1);
+    struct slice key = create_key(m);
     struct slice end = slice_of(m->range_end.data, m->range_end.len);
     struct watcher *w = xcalloc(1, sizeof(*w));
     w->stream = s;
@@ -185,7 +192,7 @@ static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateReques
         w->no_delete = w->no_delete || m->filters[i] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE;
     }
     TAILQ_INSERT_TAIL(&s->all, w, of_stream);
-    w->refusal = create_refusal(s, m, key, end);
+    w->refusal = refusal ? refusal : create_refusal(s, m, key, end);
     struct token *t = token_new(h, TOKEN_CREATE, s, w);
     if (w->refusal) {
         /* Asks for the revision all the same: its header tells it, and creations are answered in the order they came.
@@ -203,6 +210,52 @@ static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateReques
     h->watcher_count++;
     w->range = range_get(h, key, end, m->prev_kv);
     out_watch(h->g, t->number, w->range->id, w->range->want_prev, w->range->node.key, w->range->node.end);
+}
+
+/* The long form of an error, as etcd tells it inside the stream. */
+static const char *long_reason(int err)
+{
+    switch (err) {
+    case E_PERMISSION_DENIED: return "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    case E_INVALID_AUTH_TOKEN: return "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+    case E_USER_EMPTY: return "rpc error: code = InvalidArgument desc = etcdserver: user name is empty";
+    case E_AUTH_OLD_REVISION: return "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old";
+    default: return err_text(err);
+    }
+}
+
+static void check_answered(void *arg, const struct answer *a)
+{
+    struct stream *s = arg;
+    Etcdserverpb__WatchRequest *m = etcdserverpb__watch_request__unpack(NULL, s->checked.len, s->checked.data);
+    must(m && m->request_union_case == ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST);
+    s->check = 0;
+    buf_fini(&s->checked);
+    watch_create(s, m->create_request, a->err ? long_reason(a->err) : NULL);
+    etcdserverpb__watch_request__free_unpacked(m, NULL);
+    stream_pace(s);
+}
+
+/* With auth on stored says whether the user may read the range. Meanwhile the stream is paused, so that what the client
+ * asked for behind it stays behind it. bytes: the whole request. */
+static void watch_create_checked(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, struct slice bytes)
+{
+    struct gatewayd *g = s->hub->g;
+    if (!identity_auth_is_on(g)) {
+        watch_create(s, m, NULL);
+        return;
+    }
+    int err = call_identity_err(s->call);
+    if (!err) {
+        struct buf range = BUF_INIT;
+        api_encode_range(&range, &(struct api_range){.key = create_key(m), .range_end = slice_of(m->range_end.data, m->range_end.len)});
+        err = auth_authorize(g, call_identity(s->call), buf_slice(&range), check_answered, s, &s->check);
+        buf_fini(&range);
+    }
+    if (err)
+        watch_create(s, m, long_reason(err));
+    else
+        buf_add_slice(&s->checked, bytes);
 }
 
 static void watch_cancel(struct stream *s, int64_t id)
@@ -233,7 +286,7 @@ static struct stream *stream_of(struct call *c)
 
 void stream_pace(struct stream *s)
 {
-    call_pause(s->call, s->waiting >= WATCH_STREAM_WAITING_MAX || !stream_has_room(s));
+    call_pause(s->call, s->check != 0 || s->waiting >= WATCH_STREAM_WAITING_MAX || !stream_has_room(s));
 }
 
 void watch_message(struct call *c, struct slice bytes)
@@ -250,7 +303,7 @@ void watch_message(struct call *c, struct slice bytes)
     }
     switch (m->request_union_case) {
     case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST:
-        watch_create(s, m->create_request);
+        watch_create_checked(s, m->create_request, bytes);
         break;
     case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CANCEL_REQUEST:
         watch_cancel(s, m->cancel_request->watch_id);
@@ -293,6 +346,9 @@ void watch_closed(struct call *c)
         watcher_free(w);
     while ((t = TAILQ_FIRST(&s->tokens)) != NULL)
         token_free(s->hub, t);
+    if (s->check)
+        pending_cancel(s->hub->g, s->check);
+    buf_fini(&s->checked);
     if (s->hungry)
         TAILQ_REMOVE(&s->hub->hungry, s, of_hungry);
     TAILQ_REMOVE(&s->hub->streams, s, of_hub);

@@ -88,6 +88,8 @@ struct stream {
     size_t count;
     struct watcher_list behind; /* in line for history */
     size_t asked;               /* slices under way */
+    uint64_t check;             /* stored is asked whether a creation is allowed; 0: no. The stream is paused */
+    struct buf checked;         /* that request */
     size_t waiting;             /* tokens CREATE and PROGRESS */
     bool hungry;                /* on the hub's list */
     TAILQ_ENTRY(stream) of_hungry;

@@ -48,7 +48,9 @@
     X(ROLE_REVOKE, 56, "AuthRoleRevokePermissionRequest", true) \
     X(PASSWORD, 57, "AuthenticateRequest", false) /* READ: is the password right? AuthStatusResponse */ \
     X(TOKEN, 58, "AuthenticateResponse", false) /* whose token? TokenAnswer below */ \
-    X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */
+    X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */ \
+    X(HASH, 60, "HashRequest", false) \
+    X(SNAPSHOT, 61, "MemberListResponse", false) /* who is in the cluster; the answer is the backup's bytes themselves */
 
 /* Auth. A password travels in PASSWORD alone, which is a read; it never enters the log.
  *
@@ -59,7 +61,7 @@
  *                                    PASSWORD's answer (older than the store's: E_AUTH_OLD_REVISION, ask PASSWORD again); no user.
  *                                    Answer: AuthenticateResponse with the whole token, letters "." index of the entry
  *   TOKEN                            body { 2 token }. Answer, TokenAnswer { 1 name, 2 auth_rev }: the user, and the auth revision at
- *                                    which that is true; or E_INVALID_AUTH_TOKEN
+ *                                    which that is true; or E_INVALID_AUTH_TOKEN; E_AUTH_NOT_ENABLED when auth is off here
  *
  * A command that stored proposes itself has origin, slot and instance 0. Gateways' slots begin at 1, and no part of the
  * envelope but the user comes from a client: nobody outside can make such a command. */

@@ -82,7 +82,8 @@ enum role { ROLE_GATEWAYD = 1, ROLE_RAFTD = 2, ROLE_STORED = 4, ROLE_PEER = 8, R
 /* Field lists. U: uint64_t, I: int64_t, B: struct slice (bin). */
 
 /* version: FRAMES_VERSION. instance: random, new at every start. slot: of the link. applied, durable: raft indexes
- * (stored only). cluster_id, member_id: 0 while unknown (stored and gatewayd learn them from raftd's HELLO). */
+ * (stored only; of a raftd to another one: the last entry of its log, and the term that it leads, or 0). cluster_id,
+ * member_id: 0 while unknown (stored and gatewayd learn them from raftd's HELLO). */
 #define FR_HELLO_FIELDS(U, I, B) \
     U(version) U(role) U(cluster_id) U(member_id) U(instance) U(slot) U(applied) U(durable)
 

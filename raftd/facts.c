@@ -81,7 +81,7 @@ static void raft_facts(const struct raftd *d, struct buf *b)
     count(b, "trine_raftd_applies_total", "Entries handed to stored.", s.applies);
     count(b, "trine_raftd_forwarded_total", "Proposals and queries sent to the leader.", d->forward.forwarded);
     count(b, "trine_raftd_forward_refused_total", "Of them, refused there.", d->forward.refused);
-    count(b, "trine_raftd_leader_hand_overs_total", "Leaderships given up for a slow disk.", d->slow.handed_over);
+    count(b, "trine_raftd_leader_hand_overs_total", "Leaderships given up for a slow disk or a store that does not serve.", d->slow.handed_over);
 }
 
 static void wal_facts(const struct raftd *d, struct buf *b)

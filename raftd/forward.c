@@ -37,15 +37,16 @@ static struct forward_note *note_find(struct forward *f, uint64_t tag)
     return tag >= f->first && tag < f->next ? &f->notes[tag % FORWARD_RING] : NULL;
 }
 
-static uint64_t note_add(struct raftd *d, unsigned slot, uint64_t req, bool query)
+/* member: to whom it goes; RAFT_NONE: to our own log. */
+static uint64_t note_add(struct raftd *d, unsigned slot, uint64_t req, bool query, uint64_t member)
 {
     struct forward *f = &d->forward;
-    uint64_t tag = f->next++;
+    uint64_t tag = f->next++, way = member == RAFT_NONE ? 0 : peers_way(d->peers, member, PEER_STREAM_APPENDS);
 
     if (f->next - f->first > FORWARD_RING)
         f->first++;
     f->notes[tag % FORWARD_RING] = (struct forward_note){
-        .slot = slot, .query = query, .epoch = f->epochs[slot], .req = req, .term = raft_term(d->raft)};
+        .slot = slot, .query = query, .epoch = f->epochs[slot], .req = req, .term = raft_term(d->raft), .member = member, .way = way};
     return tag;
 }
 
@@ -65,7 +66,7 @@ bool forward_propose(void *arg, uint64_t leader, unsigned slot, uint64_t req, co
 
     if (!out)
         return false;
-    uint64_t tag = note_add(d, slot, req, false);
+    uint64_t tag = note_add(d, slot, req, false, leader);
     frame_encode(out, FRAME(forward, FORWARD, .tag = tag, .term = raft_term(d->raft), .kind = e->kind,
                             .data = entry_data(e)));
     peers_end(d->peers);
@@ -79,7 +80,7 @@ void forward_proposed(void *arg, unsigned slot, uint64_t req)
 
     /* Alone nothing can take the leadership from us but a restart, which forgets this anyway. */
     if (slot < RAFTD_SLOTS && d->members.count > 1)
-        note_add(d, slot, req, false);
+        note_add(d, slot, req, false, RAFT_NONE);
 }
 
 bool forward_read_index(void *arg, uint64_t leader, uint64_t tag)
@@ -103,7 +104,7 @@ void forward_query(struct raftd *d, unsigned slot, uint64_t req, struct slice co
         out_ops.refuse(d, slot, req, leader == RAFT_NONE ? E_NO_LEADER : E_AGAIN);
         return;
     }
-    uint64_t tag = note_add(d, slot, req, true);
+    uint64_t tag = note_add(d, slot, req, true, leader);
     frame_encode(out, FRAME(ask, ASK, .tag = tag, .command = command));
     peers_end(d->peers);
     d->forward.forwarded++;
@@ -119,7 +120,7 @@ void forward_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t membe
                                         .text = SLICE_LIT("the member cannot be reached")));
         return;
     }
-    frame_encode(out, FRAME(status_ask, STATUS_ASK, .tag = note_add(d, slot, req, true)));
+    frame_encode(out, FRAME(status_ask, STATUS_ASK, .tag = note_add(d, slot, req, true, member)));
     peers_end(d->peers);
 }
 
@@ -138,6 +139,37 @@ void forward_new_leader(void *arg)
         f->told++;
         out_ops.refuse(d, n->slot, n->req, n->query ? E_AGAIN : E_AMBIGUOUS);
     }
+}
+
+void forward_reached(struct raftd *d, uint64_t member, const struct fr_hello *theirs)
+{
+    struct forward *f = &d->forward;
+
+    if (theirs->durable == 0 || theirs->durable != raft_term(d->raft) || raft_leader(d->raft) != member)
+        return; /* it leads no more, or another term than we know of: forward_new_leader's business */
+    f->fence.tag = f->next;
+    f->fence.index = theirs->applied;
+    f->fence.term = theirs->durable;
+    f->fence.member = member;
+    f->fence.way = peers_way(d->peers, member, PEER_STREAM_APPENDS);
+}
+
+void forward_run(struct raftd *d)
+{
+    struct forward *f = &d->forward;
+
+    if (f->fence.tag == 0 || (raft_term(d->raft) == f->fence.term && raft_commit(d->raft) < f->fence.index))
+        return;
+    for (uint64_t tag = MAX(f->first, f->fence.tag - MIN(f->fence.tag, (uint64_t)FORWARD_RING));
+         tag < f->fence.tag && raft_term(d->raft) == f->fence.term; tag++) {
+        struct forward_note *n = &f->notes[tag % FORWARD_RING];
+
+        if (n->way == 0 || n->way == f->fence.way || n->member != f->fence.member || !note_take(d, n))
+            continue;
+        f->told++;
+        out_ops.refuse(d, n->slot, n->req, n->query ? E_AGAIN : E_AMBIGUOUS);
+    }
+    f->fence.tag = 0;
 }
 
 static int in_refused(struct raftd *d, const struct fr_forward_refused *fr)

@@ -9,7 +9,11 @@
  * When the leader of a later term is known, what is in the ring of earlier terms is told: queries can be sent again
  * (E_AGAIN); a proposal without a result is E_AMBIGUOUS until the gateway has asked a barrier read: nothing of an earlier
  * term enters the log behind the first entry of a later one, so what has no result by then never will have one. A FORWARD
- * therefore carries the term of the leader that it is for. */
+ * therefore carries the term of the leader that it is for.
+ *
+ * When the connection to the leader breaks and the leader stays, what was sent on it has arrived or never will by the time the
+ * next one is up; the leader's HELLO there says how long its log is then. When that much is committed here, the rest is
+ * told as above: a barrier read then stands behind whatever of it entered the log. */
 #ifndef RAFTD_FORWARD_H
 #define RAFTD_FORWARD_H
 
@@ -25,12 +29,14 @@ struct raftd;
 struct frame;
 struct entry;
 struct fr_result;
+struct fr_hello;
 
 struct forward_note {
     unsigned slot;
     bool query;
     uint64_t epoch; /* of the gateway's link: an answer to an earlier one's request finds nobody */
     uint64_t req, term;
+    uint64_t member, way; /* to whom, on which connection (peers_way); 0: to our own log */
 };
 
 struct forward_ask {
@@ -44,6 +50,11 @@ struct forward {
     struct forward_ask *asks;   /* by number % FORWARD_ASKS */
     uint64_t ask_next;
     uint64_t epochs[64]; /* by slot */
+    struct {
+        uint64_t tag; /* 0: none is awaited; else what is older, and was sent on an earlier way ... */
+        uint64_t index, term; /* ... is told when this is committed, if nobody leads a later term before */
+        uint64_t member, way;
+    } fence;
     uint64_t forwarded, refused, told;
 };
 
@@ -58,6 +69,8 @@ bool forward_read_index(void *raftd, uint64_t leader, uint64_t tag);
 void forward_query(struct raftd *d, unsigned slot, uint64_t req, struct slice command);
 void forward_status(struct raftd *d, unsigned slot, uint64_t req, uint64_t member);
 void forward_new_leader(void *raftd);
+void forward_reached(struct raftd *d, uint64_t member, const struct fr_hello *theirs); /* the stream of appends is up again */
+void forward_run(struct raftd *d);                                                     /* at the end of a turn */
 
 /* Others', answered. */
 void forward_read_index_said(void *raftd, unsigned slot, uint64_t tag, uint64_t index, int err);

@@ -63,6 +63,7 @@ static void turn_end_cb(void *arg)
     peers_report(d->peers);
     slow_check(d, now_ms);
     turn_end(d->turn);
+    forward_run(d);
     /* Twice, so that a request that the core refuses at once is answered at once. */
     for (int i = 0; i < 2 && membership_run(d); i++)
         turn_end(d->turn);

@@ -113,7 +113,7 @@ static struct peer *peer_add(struct peers *p, uint64_t id)
         *peer = (struct peer){.id = id};
         histogram_init(&peer->round_trip, 100, 15); /* etcd's: 0.0001 s * 2^k */
         for (unsigned s = 0; s < PEER_STREAMS; s++)
-            backoff_init(&peer->streams[s].backoff, DIAL_MS_MIN, DIAL_MS_MAX);
+            backoff_init(&peer->streams[s].backoff, DIAL_MS_MIN, p->dial_ms_max);
         return peer;
     }
     return NULL;
@@ -223,6 +223,29 @@ bool peers_is_guest(const struct peer_conn *c, const struct fr_hello *h, bool *r
     return *removed;
 }
 
+/* It lives and reaches us: what was learned from failures is old. Attempts that a broken network has swallowed are not
+ * waited for. */
+static void dial_again(struct peers *p, struct peer *peer)
+{
+    uint64_t now_ms = loop_now_ms(p->loop);
+
+    for (unsigned s = 0; s < PEER_STREAMS; s++) {
+        struct peer_conn *c = peer->streams[s].dialled;
+
+        if (c && c->state == PEER_CONN_OPENING && now_ms - c->heard_ms >= PEER_CONNECT_FRESH_MS)
+            peer_conn_close(c, NULL);
+        backoff_reset(&peer->streams[s].backoff);
+        peer->streams[s].dial_ms = 0;
+    }
+    loop_timer_set(p->timer, now_ms);
+}
+
+static void instance_note(struct peer *peer, uint64_t instance)
+{
+    peer->gone = peer->gone || (peer->instance != 0 && peer->instance != instance);
+    peer->instance = instance;
+}
+
 int peers_hello(struct peer_conn *c, const struct fr_hello *h)
 {
     struct peers *p = c->peers;
@@ -238,8 +261,12 @@ int peers_hello(struct peer_conn *c, const struct fr_hello *h)
         return hello_refuse(c, h, "another cluster");
     if (h->member_id == p->conf.member_id || h->member_id == RAFT_NONE)
         return hello_refuse(c, h, "that is our own id");
-    if (c->dialled)
-        return h->member_id == c->peer->id && h->slot == c->stream ? 0 : hello_refuse(c, h, "not who was called");
+    if (c->dialled) {
+        if (h->member_id != c->peer->id || h->slot != c->stream)
+            return hello_refuse(c, h, "not who was called");
+        instance_note(c->peer, h->instance);
+        return 0;
+    }
 
     peer = peers_find(p, h->member_id);
     if (!peer && p->ops->may_talk(h->member_id, p->arg))
@@ -252,18 +279,28 @@ int peers_hello(struct peer_conn *c, const struct fr_hello *h)
     if (peer->streams[c->stream].accepted)
         peer_conn_close(peer->streams[c->stream].accepted, NULL);
     peer->streams[c->stream].accepted = c;
+    instance_note(peer, h->instance);
+    dial_again(p, peer);
     return 0;
 }
 
-void peers_conn_up(struct peer_conn *c)
+/* Of a member that was heard before: its process has ended. Told once; after that it is just away. */
+void peers_conn_refused(struct peer_conn *c)
+{
+    c->peer->gone = c->peer->gone || c->peer->instance != 0;
+    c->peer->instance = 0;
+}
+
+void peers_conn_up(struct peer_conn *c, const struct fr_hello *theirs)
 {
     struct peer *peer = c->peer;
 
     if (!c->dialled)
         return;
     backoff_reset(&peer->streams[c->stream].backoff);
+    if (c->peers->ops->reached)
+        c->peers->ops->reached(peer->id, (enum peer_stream)c->stream, theirs, c->peers->arg);
     if (c->stream == PEER_STREAM_BEATS) {
-        peer->was_up = true;
         log_info("peer: member %" PRIx64 " is reached at %s%s%s", peer->id, c->address, c->tls ? ", " : "",
                  c->tls ? tls_version(c->tls) : "");
     }
@@ -287,9 +324,11 @@ void peers_conn_gone(struct peer_conn *c)
         if (!c->peers->ending)
             log_info("peer: member %" PRIx64 " is not reached any more at %s", peer->id, c->address);
     }
-    /* At once: it was there a moment ago, and a new process may be there in a moment. */
-    if (c->dialled)
+    /* At once: it was there a moment ago. Either it still is, or we shall know that it is not. */
+    if (c->dialled && !c->peers->ending) {
         peer->streams[c->stream].dial_ms = 0;
+        loop_timer_set(c->peers->timer, loop_now_ms(c->peers->loop));
+    }
 }
 
 /* --- sending ---------------------------------------------------------------------------------------- */
@@ -339,6 +378,14 @@ bool peers_send(struct peers *p, uint64_t member, enum peer_stream stream, const
     return true;
 }
 
+uint64_t peers_way(const struct peers *p, uint64_t member, enum peer_stream stream)
+{
+    const struct peer *peer = peers_find(p, member);
+    const struct peer_conn *c = peer ? way_to(peer, stream) : NULL;
+
+    return c && c->dialled ? c->number : 0;
+}
+
 bool peers_is_up(const struct peers *p, uint64_t member)
 {
     const struct peer *peer = peers_find(p, member);
@@ -359,10 +406,11 @@ void peers_report(struct peers *p)
     for (size_t i = 0; i < PEERS_MAX; i++) {
         struct peer *peer = &p->list[i];
 
-        if (!peer->lost)
-            continue;
-        peer->lost = false;
-        p->ops->lost(peer->id, p->arg);
+        if (peer->lost)
+            p->ops->lost(peer->id, p->arg);
+        if (peer->gone && p->ops->gone)
+            p->ops->gone(peer->id, p->arg);
+        peer->lost = peer->gone = false;
     }
 }
 
@@ -465,6 +513,8 @@ struct tls_context *peers_tls(const struct conf *c, bool server, struct buf *why
         .check_address = !c->peer_skip_client_san_verification,
         .min_version = c->tls_min_version,
         .max_version = c->tls_max_version,
+        .cipher_suites = c->cipher_suites,
+        .self_signed_years = (unsigned)c->self_signed_cert_validity,
     };
     return tls_context_new(&tc, why);
 }
@@ -491,6 +541,8 @@ struct peers *peers_new(struct loop *loop, const struct peers_conf *conf, const 
     p->arg = arg;
     p->ping_ms = 5 * conf->conf->heartbeat_interval_ms;
     p->dead_ms = MAX(3 * p->ping_ms, 2 * conf->conf->election_timeout_ms);
+    p->connect_ms = MIN(MAX(conf->conf->election_timeout_ms, PEER_CONNECT_MS_MIN), PEER_CONNECT_MS_MAX);
+    p->dial_ms_max = MIN(MAX(conf->conf->election_timeout_ms / 2, 2 * DIAL_MS_MIN), DIAL_MS_MAX);
     p->read_bytes = xmalloc(READ_BYTES);
     rand_seed(&p->rand, conf->instance);
     LIST_INIT(&p->conns);

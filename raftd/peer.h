@@ -43,6 +43,14 @@ struct peers_ops {
     int (*message_end)(uint64_t member, void *arg);
     /* Something that was to go to this member was dropped, or a connection to it went down. From peers_report only. */
     void (*lost)(uint64_t member, void *arg);
+    /* The process of this member has ended: nobody listens where it was a moment ago, or another one speaks in its name. From
+     * peers_report only. */
+    void (*gone)(uint64_t member, void *arg);
+    /* A connection that we dialled is up; what was sent on an earlier one and has not arrived by now never will: the other side
+     * closes that before it says HELLO. */
+    void (*reached)(uint64_t member, enum peer_stream stream, const struct fr_hello *theirs, void *arg);
+    /* What our HELLO says of our log (applied: its last entry, durable: the term that we lead; 0: we do not). */
+    void (*standing)(struct fr_hello *ours, void *arg);
     /* May this member, which is not among those of peers_set, talk to us? */
     bool (*may_talk)(uint64_t member, void *arg);
     /* Guests, who only get one answer: a removed member is told so, and one that is to join (its HELLO has no ids) may ask for
@@ -71,10 +79,12 @@ void peers_set(struct peers *p, const struct members *members);
 struct buf *peers_begin(struct peers *p, uint64_t member, enum peer_stream stream);
 void peers_end(struct peers *p);
 bool peers_send(struct peers *p, uint64_t member, enum peer_stream stream, const struct frame *f); /* one frame */
+/* Which of our own connections would carry it now: they are counted; 0: none, or one that the member dialled. */
+uint64_t peers_way(const struct peers *p, uint64_t member, enum peer_stream stream);
 bool peers_is_up(const struct peers *p, uint64_t member); /* heartbeats can be sent */
 /* Since when heartbeats can be sent without interruption; UINT64_MAX: they cannot. */
 uint64_t peers_up_since_ms(const struct peers *p, uint64_t member);
-void peers_report(struct peers *p); /* calls `lost` for those it is due for */
+void peers_report(struct peers *p); /* calls `lost` and `gone` for those they are due for */
 
 /* A small number for a member, stable as long as the member is known: 0..PEERS_MAX-1; -1: not known. And back. */
 int peers_place(const struct peers *p, uint64_t member);

@@ -77,7 +77,8 @@ static struct peer_conn *conn_new(struct peers *p, bool dialled)
     c->open_at = NO_MESSAGE;
     c->holds = 1;
     c->heard_ms = loop_now_ms(p->loop);
-    c->deadline_ms = c->heard_ms + (dialled ? PEER_CONNECT_MS_MAX : PEER_HELLO_MS_MAX);
+    c->deadline_ms = c->heard_ms + (dialled ? p->connect_ms : PEER_HELLO_MS_MAX);
+    c->number = ++p->conn_count;
     LIST_INSERT_HEAD(&p->conns, c, entry);
     return c;
 }
@@ -187,16 +188,25 @@ static void say_hello(struct peer_conn *c)
 {
     const struct peers_conf *conf = &c->peers->conf;
 
-    say(c, FRAME(hello, HELLO, .version = FRAMES_VERSION, .role = ROLE_PEER, .cluster_id = conf->cluster_id,
-                 .member_id = conf->member_id, .instance = conf->instance, .slot = c->stream));
+    struct frame f = {.type = FR_HELLO,
+                      .hello = {.version = FRAMES_VERSION,
+                                .role = ROLE_PEER,
+                                .cluster_id = conf->cluster_id,
+                                .member_id = conf->member_id,
+                                .instance = conf->instance,
+                                .slot = c->stream}};
+
+    if (c->peers->ops->standing)
+        c->peers->ops->standing(&f.hello, c->peers->arg);
+    say(c, &f);
 }
 
-static void conn_up(struct peer_conn *c)
+static void conn_up(struct peer_conn *c, const struct fr_hello *theirs)
 {
     c->state = PEER_CONN_UP;
     c->up_ms = loop_now_ms(c->peers->loop);
     c->ping_ms = c->up_ms;
-    peers_conn_up(c);
+    peers_conn_up(c, theirs);
 }
 
 static int hello_in(struct peer_conn *c, const struct frame *f)
@@ -218,7 +228,7 @@ static int hello_in(struct peer_conn *c, const struct frame *f)
         return err;
     if (!c->dialled)
         say_hello(c);
-    conn_up(c);
+    conn_up(c, &f->hello);
     return 0;
 }
 
@@ -411,6 +421,8 @@ static void connect_cb(uv_connect_t *request, int status)
     struct peer_conn *c = request->data;
 
     if (c->state != PEER_CONN_CLOSED) {
+        if (status == UV_ECONNREFUSED)
+            peers_conn_refused(c);
         if (status != 0)
             peer_conn_close(c, NULL); /* peer.c tells once that the member is away */
         else

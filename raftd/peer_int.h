@@ -16,9 +16,14 @@
 
 /* Accepted connections, those that have not said HELLO included. More are closed at once. */
 #define PEER_ACCEPTED_MAX 256
-/* How long a connection may take until HELLO, and a dialled one until it is connected. */
+/* How long a connection may take until HELLO. */
 #define PEER_HELLO_MS_MAX 5000
+/* A dialled one must be connected within an election timeout: a handshake that a broken network swallowed would be repeated
+ * by the kernel only after one, three, seven seconds. */
+#define PEER_CONNECT_MS_MIN 100
 #define PEER_CONNECT_MS_MAX 2000
+/* An attempt that is older than this is given up when the member itself is heard again. */
+#define PEER_CONNECT_FRESH_MS 50
 /* A HELLO's message is about 60 bytes. */
 #define PEER_HELLO_BYTES_MAX 512
 #define PEER_LISTENERS_MAX 16
@@ -35,6 +40,7 @@ struct peer_conn {
     uint64_t deadline_ms; /* until UP: give up */
     uint64_t heard_ms, ping_ms;
     uint64_t up_ms;
+    uint64_t number; /* connections are counted */
 
     uv_tcp_t tcp;
     bool tcp_open; /* tcp is a handle of the loop */
@@ -71,7 +77,8 @@ struct peer {
         size_t attempts;
         struct backoff backoff;
     } streams[PEER_STREAMS];
-    bool lost, was_up;
+    bool lost, gone;
+    uint64_t instance; /* of the process that was last heard; 0: none, or it has ended */
     struct log_limit limit;
     /* What /metrics tells. */
     uint64_t sent_bytes, received_bytes, sent_failures, received_failures, downs;
@@ -91,7 +98,8 @@ struct peers {
     void *arg;
     struct rand rand;
     struct loop_timer *timer;
-    uint64_t ping_ms, dead_ms;
+    uint64_t ping_ms, dead_ms, connect_ms, dial_ms_max;
+    uint64_t conn_count; /* ever */
     struct peer list[PEERS_MAX];
     LIST_HEAD(, peer_conn) conns;
     size_t accepted_count;
@@ -117,7 +125,8 @@ void peer_conn_tick(struct peer_conn *c, uint64_t now_ms);
 /* peer.c: what connections tell */
 bool peers_is_guest(const struct peer_conn *c, const struct fr_hello *hello, bool *removed);
 int peers_hello(struct peer_conn *c, const struct fr_hello *hello); /* is it good? sets c->peer */
-void peers_conn_up(struct peer_conn *c);
+void peers_conn_up(struct peer_conn *c, const struct fr_hello *theirs);
+void peers_conn_refused(struct peer_conn *c); /* nobody listens there */
 void peers_conn_gone(struct peer_conn *c);
 struct peer *peers_find(const struct peers *p, uint64_t member);
 

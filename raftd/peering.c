@@ -63,6 +63,27 @@ static void peering_lost(uint64_t member, void *arg)
     turn_unreachable(d->turn, member);
 }
 
+static void peering_gone(uint64_t member, void *arg)
+{
+    struct raftd *d = arg;
+
+    turn_gone(d->turn, member);
+}
+
+static void peering_reached(uint64_t member, enum peer_stream stream, const struct fr_hello *theirs, void *arg)
+{
+    if (stream == PEER_STREAM_APPENDS)
+        forward_reached(arg, member, theirs);
+}
+
+static void peering_standing(struct fr_hello *ours, void *arg)
+{
+    const struct raftd *d = arg;
+
+    ours->applied = raft_last_index(d->raft);
+    ours->durable = raft_role(d->raft) == RAFT_LEADER ? raft_term(d->raft) : 0;
+}
+
 /* While we join, whoever is of our cluster may tell us: what the log has told so far is how the members were once, and who
  * leads now may have come later. It ends with the entry that adds us. */
 static bool peering_may_talk(uint64_t member, void *arg)
@@ -89,6 +110,9 @@ static void peering_table(struct buf *out, void *arg)
 static const struct peers_ops ops = {.frame = peering_frame,
                                      .message_end = peering_message_end,
                                      .lost = peering_lost,
+                                     .gone = peering_gone,
+                                     .reached = peering_reached,
+                                     .standing = peering_standing,
                                      .may_talk = peering_may_talk,
                                      .was_removed = peering_was_removed,
                                      .table = peering_table};

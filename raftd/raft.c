@@ -320,6 +320,10 @@ void raft_step(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_UNREACHABLE:
         raft_lead_unreachable(r, ev->member);
         break;
+    case RAFT_EV_GONE:
+        raft_lead_gone(r, ev->member);
+        raft_elect_gone(r, ev->member);
+        break;
     case RAFT_EV_STOP:
         step_stop(r);
         break;

@@ -114,6 +114,7 @@ enum raft_event_type {
     RAFT_EV_FORGOT,    /* member: it lost its log. What it acknowledged counts no more; SNAP_SENT ends its waiting */
     RAFT_EV_VOTE_FROM, /* index: see raft_start.vote_from */
     RAFT_EV_UNREACHABLE, /* member: its link went down */
+    RAFT_EV_GONE,        /* member: its process has ended, as far as can be seen: if it led, it leads no more */
     RAFT_EV_STOP,      /* hand leadership over if possible, refuse what is new */
 };
 

@@ -132,6 +132,24 @@ void raft_elect_tick(struct raft *r)
     raft_elect_campaign(r, false);
 }
 
+/* Its process has ended, so its leadership has: no need to wait for a timeout. One after the other, in the order of ids, so
+ * that no two of us divide the votes: the next one's turn comes if the first cannot win, or is gone too. A moment before
+ * the first, for the others to see it as well. If it was a mistake the others hear their leader and ignore us. */
+void raft_elect_gone(struct raft *r, uint64_t member)
+{
+    uint64_t before = 0;
+
+    if (r->role != RAFT_FOLLOWER || r->leader != member || member == RAFT_NONE)
+        return;
+    for (size_t i = 0; i < r->config.count; i++) {
+        const struct raft_member *m = &r->config.members[i];
+
+        before += !m->learner && m->id != member && m->id < r->conf.id;
+    }
+    r->leader = RAFT_NONE;
+    r->election_at_ms = MIN(r->election_at_ms, r->now_ms + r->conf.heartbeat_ms / 2 + before * r->conf.election_ms / 4);
+}
+
 /* Our own vote is on disk. */
 void raft_elect_persisted(struct raft *r)
 {

@@ -94,6 +94,7 @@ struct raft_peer { /* match < next; probe: at most one append under way */
     uint64_t snap_index;  /* the last snapshot that it needed has at least this index; 0: none */
     bool waits;           /* probe: the append is under way; replicate: unused */
     bool beat;            /* owed a beat */
+    bool gone;            /* its process has ended; until it is heard again */
     bool nudge;           /* owed an append even with a full window or without entries: something may be lost */
     size_t inflight_head, inflight_count, inflight_bytes;
     struct raft_inflight inflight[RAFT_INFLIGHT_MAX];
@@ -169,6 +170,7 @@ struct raft {
     size_t peer_count;
     uint64_t beat_at_ms;
     uint64_t transferee, transfer_until_ms;
+    uint64_t transfer_failed; /* the last one that did not take over */
     bool flush; /* raft_lead_flush has something to look at */
 
     struct raft_wait *waits;                           /* in order of arrival, so rounds and indexes never fall */
@@ -194,6 +196,7 @@ void raft_out_fini(struct raft_out *o);
 
 /* raft_elect.c */
 void raft_elect_timer(struct raft *r); /* draws a new timeout */
+void raft_elect_gone(struct raft *r, uint64_t member);
 void raft_elect_tick(struct raft *r);
 void raft_elect_campaign(struct raft *r, bool transfer);
 bool raft_elect_is_sticky(const struct raft *r);
@@ -220,6 +223,7 @@ void raft_lead_flush(struct raft *r);
 void raft_lead_transfer(struct raft *r, uint64_t tag, uint64_t member);
 void raft_lead_hand_over(struct raft *r); /* to the best follower, for a stop */
 void raft_lead_unreachable(struct raft *r, uint64_t member);
+void raft_lead_gone(struct raft *r, uint64_t member);
 void raft_lead_members_changed(struct raft *r);
 void raft_peer_probe(struct raft_peer *p, uint64_t next);
 struct raft_peer *raft_peer_find(struct raft *r, uint64_t id);

@@ -45,7 +45,7 @@ static void peer_init(const struct raft *r, struct raft_peer *p, uint64_t id, ui
     p->id = id;
     p->match = p->commit_sent = p->read_acked = p->sent_ms = p->snap_index = 0;
     p->heard_ms = r->now_ms; /* a period of grace for check-quorum */
-    p->beat = false;
+    p->beat = p->gone = false;
     p->inflight_head = 0;
     raft_peer_probe(p, next);
 }
@@ -114,19 +114,21 @@ void raft_lead_stop(struct raft *r)
     if (MUTATE(READS_OUTLIVE_LEADER, true, false))
         raft_read_drop(r, E_LEADER_CHANGED);
     r->peer_count = 0;
-    r->transferee = RAFT_NONE;
+    r->transferee = r->transfer_failed = RAFT_NONE;
 }
 
-/* Of the voters that spoke lately, the one with the longest log. */
+/* Of the voters that spoke lately, the one with the longest log; one that has just failed only if there is no other. */
 static struct raft_peer *best_successor(struct raft *r)
 {
     struct raft_peer *best = NULL;
 
     for (size_t i = 0; i < r->peer_count; i++) {
         struct raft_peer *p = &r->peers[i];
+        bool again = p->id == r->transfer_failed, best_again = best && best->id == r->transfer_failed;
 
-        if (raft_config_is_voter(&r->config, p->id) && r->now_ms - p->heard_ms < r->conf.election_ms &&
-            (!best || p->match > best->match))
+        if (!raft_config_is_voter(&r->config, p->id) || p->gone || r->now_ms - p->heard_ms >= r->conf.election_ms)
+            continue;
+        if (!best || (best_again && !again) || (again == best_again && p->match > best->match))
             best = p;
     }
     return best;
@@ -360,6 +362,15 @@ void raft_lead_hand_over(struct raft *r)
         transfer_start(r, p->id);
 }
 
+/* Who stops takes nothing new, so it must find another one. */
+static void transfer_failed(struct raft *r)
+{
+    r->transfer_failed = r->transferee;
+    r->transferee = RAFT_NONE;
+    if (r->stopping)
+        raft_lead_hand_over(r);
+}
+
 /* --- time ----------------------------------------------------------------------------------------- */
 
 void raft_lead_tick(struct raft *r)
@@ -371,7 +382,7 @@ void raft_lead_tick(struct raft *r)
         return;
     }
     if (r->transferee != RAFT_NONE && r->now_ms >= r->transfer_until_ms)
-        r->transferee = RAFT_NONE;
+        transfer_failed(r);
     if (r->now_ms < r->beat_at_ms)
         return;
     r->beat_at_ms = r->now_ms + r->conf.heartbeat_ms;
@@ -434,6 +445,7 @@ void raft_lead_append_said(struct raft *r, const struct raft_msg *m)
     if (!p)
         return;
     p->heard_ms = r->now_ms;
+    p->gone = false;
     if (m->reject)
         append_rejected(r, p, m);
     else
@@ -447,6 +459,7 @@ void raft_lead_beat_said(struct raft *r, const struct raft_msg *m)
     if (!p)
         return;
     p->heard_ms = r->now_ms;
+    p->gone = false;
     if (m->reject)
         return; /* the answer to a beat of an older term */
     if (m->read_id > p->read_acked) {
@@ -459,6 +472,17 @@ void raft_lead_beat_said(struct raft *r, const struct raft_msg *m)
     else if (p->match < r->log.last && r->now_ms - p->sent_ms >= r->conf.heartbeat_ms)
         p->nudge = MUTATE(NUDGE_FORGOTTEN, true, false);
     r->flush = r->flush || p->match < r->log.last;
+}
+
+void raft_lead_gone(struct raft *r, uint64_t member)
+{
+    struct raft_peer *p = r->role == RAFT_LEADER ? raft_peer_find(r, member) : NULL;
+
+    if (!p)
+        return;
+    p->gone = true;
+    if (r->transferee == member)
+        transfer_failed(r);
 }
 
 void raft_lead_unreachable(struct raft *r, uint64_t member)

@@ -157,6 +157,9 @@ void raft_show_event(const struct raft_event *ev, char *text, size_t size)
     case RAFT_EV_UNREACHABLE:
         say(&t, "unreachable %" PRIu64, ev->member);
         break;
+    case RAFT_EV_GONE:
+        say(&t, "gone %" PRIu64, ev->member);
+        break;
     case RAFT_EV_STOP:
         say(&t, "stop");
         break;

@@ -39,8 +39,9 @@ struct status_wait {
     uint64_t until_ms;
 };
 
-/* slow.c: how long our own syncs take, as of the last look. */
+/* slow.c: how long our own syncs take, as of the last look, and when our store served last. */
 struct slow {
+    uint64_t served_ms;
     uint64_t look_ms; /* the next look */
     uint64_t counts[HISTOGRAM_BUCKETS_MAX + 1]; /* of the log's histogram then */
     uint64_t quiet_ms; /* no hand-over before */
@@ -128,7 +129,7 @@ void force_new_cluster(struct raftd *d, struct wal_found *found);
 void self_hard(struct raftd *d, uint64_t term, uint64_t vote, uint64_t hard_seq);
 void self_members(struct raftd *d);
 
-/* slow.c: a leader whose disk is slow hands its leadership over */
+/* slow.c: a leader whose disk is slow or whose store does not serve hands its leadership over */
 void slow_check(struct raftd *d, uint64_t now_ms);
 
 /* compared.c: the hash of the state against the leader's */

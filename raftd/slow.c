@@ -1,55 +1,83 @@
-/* slow - a leader whose own disk is slow hands its leadership over: followers commit without it, but every read index and
- * every result on its node waits for its log. Looked at in windows, by the log's own histogram of syncs, which another
- * thread writes. From main.c, every turn; to turn_hand_over. */
+/* slow - a leader that cannot serve well hands its leadership over: one whose disk is slow (followers commit without it, but every
+ * read index and every result on its node waits for its log), and one whose store is away, is being repaired, or applies
+ * nothing (leases and what only the leader's store knows wait for it). The disk is looked at in windows, by the log's own
+ * histogram of syncs, which another thread writes. From main.c, every turn; to turn_hand_over. */
 #include "raftd/raftd.h"
 
 #include <inttypes.h>
 
-/* Syncs that a window must hold to be judged by its 99th percentile. */
-#define SLOW_SYNCS_MIN 20
+#include "raftd/snap.h"
+
+/* As many slow syncs, and one in a hundred, make a window slow: a 99th percentile that one bad moment does not move. */
+#define SLOW_SYNCS_MIN 3
 /* After a hand-over, or an attempt at one: if all disks are slow, leadership must not go round. */
 #define SLOW_QUIET_MS 60000
+/* Stored may be so long behind; less is a busy moment. */
+#define STORE_BEHIND_MS 2000
 
-/* Upper bound in ms of the bucket that holds the 99th percentile of what was counted since the last look; 0: too few. */
-static uint64_t window_p99_ms(struct slow *s, const struct histogram *h)
+/* Have syncs since the last look taken longer than this? */
+static bool window_is_slow(struct slow *s, const struct histogram *h, uint64_t limit_ms)
 {
-    uint64_t fresh[HISTOGRAM_BUCKETS_MAX + 1] = {0}, total = 0, seen = 0;
+    uint64_t total = 0, slow = 0;
 
     for (uint32_t i = 0; i <= h->bucket_count; i++) {
-        uint64_t now = counter_read(&h->counts[i]);
+        uint64_t now = counter_read(&h->counts[i]), fresh = now - s->counts[i];
+        /* What is in a bucket has taken longer than the one before it ends. */
+        uint64_t least_ms = i > 0 ? (h->start << (i - 1)) / 1000 : 0;
 
-        fresh[i] = now - s->counts[i];
         s->counts[i] = now;
-        total += fresh[i];
+        total += fresh;
+        slow += least_ms * 4 / 3 >= limit_ms ? fresh : 0;
     }
-    if (total < SLOW_SYNCS_MIN)
-        return 0;
-    for (uint32_t i = 0; i <= h->bucket_count; i++) {
-        seen += fresh[i];
-        if (seen * 100 >= total * 99)
-            return (h->start << MIN(i, h->bucket_count)) / 1000;
+    return slow >= SLOW_SYNCS_MIN && slow * 100 >= total;
+}
+
+static const char *disk_trouble(struct raftd *d, uint64_t now_ms)
+{
+    struct slow *s = &d->slow;
+    bool is_slow = false;
+    struct wal_stats ws;
+
+    if (now_ms >= s->look_ms) {
+        s->look_ms = now_ms + 10 * d->conf.election_timeout_ms;
+        wal_stats(d->wal, &ws);
+        is_slow = window_is_slow(s, ws.sync_us, d->conf.election_timeout_ms / 2);
     }
-    return 0;
+    if (turn_disk_ms(d->turn) > d->conf.election_timeout_ms)
+        return "the log has waited for the disk for more than an election timeout";
+    return is_slow ? "syncs of the log take more than half an election timeout" : NULL;
+}
+
+static const char *store_trouble(struct raftd *d, uint64_t now_ms)
+{
+    struct slow *s = &d->slow;
+    struct turn_stats ts;
+
+    turn_stats(d->turn, &ts);
+    if (snap_store_serves(d))
+        s->served_ms = now_ms;
+    if (now_ms - s->served_ms > d->conf.election_timeout_ms)
+        return "its store has been away, or is not whole, for more than an election timeout";
+    if (ts.behind_ms > MAX((uint64_t)STORE_BEHIND_MS, 2 * d->conf.election_timeout_ms))
+        return "its store applies nothing";
+    return NULL;
 }
 
 void slow_check(struct raftd *d, uint64_t now_ms)
 {
     struct slow *s = &d->slow;
-    uint64_t limit_ms = d->conf.election_timeout_ms / 2, p99_ms = 0, stuck_ms = turn_disk_ms(d->turn);
-    struct wal_stats ws;
+    const char *why;
 
-    if (raft_role(d->raft) != RAFT_LEADER || d->members.count < 2 || d->stopping || now_ms < s->quiet_ms)
+    if (raft_role(d->raft) != RAFT_LEADER || d->members.count < 2 || d->stopping || now_ms < s->quiet_ms) {
+        s->served_ms = now_ms; /* who begins to lead has a moment's grace */
         return;
-    if (now_ms >= s->look_ms) {
-        s->look_ms = now_ms + 10 * d->conf.election_timeout_ms;
-        wal_stats(d->wal, &ws);
-        p99_ms = window_p99_ms(s, ws.sync_us);
     }
-    if (p99_ms <= limit_ms && stuck_ms <= d->conf.election_timeout_ms)
+    why = disk_trouble(d, now_ms);
+    if (!why)
+        why = store_trouble(d, now_ms);
+    if (!why)
         return;
-    log_warnx("raft: our disk is slow (99th percentile of a sync %" PRIu64 " ms, waiting for one since %" PRIu64
-              " ms): handing the leadership over",
-              p99_ms, stuck_ms);
+    log_warnx("raft: handing the leadership over: %s", why);
     s->quiet_ms = now_ms + SLOW_QUIET_MS;
     s->handed_over++;
     turn_hand_over(d->turn);

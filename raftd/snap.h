@@ -36,6 +36,7 @@ int snap_stored_up(struct raftd *d, uint64_t applied, uint64_t durable); /* HELL
 void snap_stored_down(struct raftd *d);
 int snap_applied(struct raftd *d, const struct fr_applied *f); /* APPLIED */
 bool snap_is_repairing(const struct raftd *d);
+bool snap_store_serves(const struct raftd *d); /* stored is here, and is handed entries */
 uint64_t snap_votes_from(const struct raftd *d); /* raft_start.vote_from */
 
 bool snap_run(struct raftd *d, uint64_t now_ms); /* after a turn; true: the core has a ready */

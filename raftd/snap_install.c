@@ -71,6 +71,11 @@ bool snap_is_handing(const struct raftd *d)
     return d->snap->handing;
 }
 
+bool snap_store_serves(const struct raftd *d)
+{
+    return d->snap->stored_up && d->snap->handing;
+}
+
 void snap_hand_try(struct raftd *d)
 {
     struct snap *n = d->snap;

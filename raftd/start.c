@@ -261,6 +261,7 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         .read_again_ms = 5 * d->conf.heartbeat_interval_ms,
         .wait_ms = REQUEST_TIMEOUT_BASE_MS + 2 * d->conf.election_timeout_ms,
         .backlog_max = APPLY_BACKLOG_ENTRIES_MAX,
+        .backlog_ms = APPLY_BACKLOG_MS_MAX,
         .apply_bytes_max = APPLY_INFLIGHT_BYTES_MAX,
         .wait_bytes_max = PROPOSAL_BYTES_MAX,
         .wait_count_max = PENDING_REQUESTS_MAX,

@@ -82,6 +82,7 @@ struct turn {
     uint64_t remote_base;
     uint64_t ticket_last, ticket_durable;
     uint64_t start_commit; /* until stored has spoken, nothing is known to be behind it */
+    uint64_t behind_index, behind_ms; /* committed at behind_ms, and not applied then; 0: nothing was */
     uint64_t leader, leader_term;
     uint64_t leader_changes, proposals, refused;
 };
@@ -216,16 +217,36 @@ static void propose_now(struct turn *t, unsigned slot, uint64_t req, struct entr
     step(t, (struct raft_event){.type = RAFT_EV_PROPOSE, .entry = e, .tag = t->asker_base + t->askers.count - 1});
 }
 
+/* As far as is known. */
+static uint64_t applied_index(const struct turn *t)
+{
+    return t->hand.ever_up ? t->hand.applied : t->start_commit;
+}
+
+/* One mark is enough: what is committed behind it is judged when stored has come so far. */
+static void behind_note(struct turn *t)
+{
+    if (applied_index(t) < t->behind_index)
+        return;
+    t->behind_index = raft_commit(t->raft) > applied_index(t) ? raft_commit(t->raft) : 0;
+    t->behind_ms = t->now_ms;
+}
+
+static uint64_t behind_ms(const struct turn *t)
+{
+    return t->behind_index > applied_index(t) ? t->now_ms - t->behind_ms : 0;
+}
+
 /* Why a proposal cannot be taken; 0 if it can. */
 static int propose_check(const struct turn *t, const struct entry *e)
 {
-    uint64_t applied = t->hand.ever_up ? t->hand.applied : t->start_commit, commit = raft_commit(t->raft);
+    uint64_t applied = applied_index(t), commit = raft_commit(t->raft);
 
     if (t->stopping)
         return E_STOPPED;
     if (t->ops->no_space(t->arg))
         return E_NO_SPACE;
-    if (commit > applied && commit - applied > t->conf.backlog_max)
+    if (commit > applied && commit - applied > t->conf.backlog_max && behind_ms(t) >= t->conf.backlog_ms)
         return E_REQUEST_TOO_MANY_REQUESTS;
     if (raft_leader(t->raft) == RAFT_NONE &&
         (t->held.count >= t->conf.wait_count_max || t->held_bytes + e->len > t->conf.wait_bytes_max))
@@ -284,6 +305,11 @@ void turn_read_index_said(struct turn *t, uint64_t tag, uint64_t index, int err)
 void turn_unreachable(struct turn *t, uint64_t member)
 {
     step(t, (struct raft_event){.type = RAFT_EV_UNREACHABLE, .member = member});
+}
+
+void turn_gone(struct turn *t, uint64_t member)
+{
+    step(t, (struct raft_event){.type = RAFT_EV_GONE, .member = member});
 }
 
 void turn_snap_sent(struct turn *t, uint64_t member, uint64_t index, bool ok)
@@ -575,6 +601,7 @@ static void ready_do(struct turn *t, const struct raft_ready *rd)
 void turn_end(struct turn *t)
 {
     hand_expire(&t->hand, t->now_ms);
+    behind_note(t);
     do {
         struct raft_ready rd = {0};
 
@@ -636,5 +663,6 @@ void turn_stats(const struct turn *t, struct turn_stats *s)
         .held = t->held.count,
         .reads_waiting = h->wait_count,
         .applied = h->applied,
+        .behind_ms = behind_ms(t),
     };
 }

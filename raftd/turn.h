@@ -52,7 +52,8 @@ struct turn_conf {
     uint64_t wait_ms;       /* how long a request waits for a leader or for stored */
     uint64_t tag_base;      /* random and below 2^62: an answer to a question of an earlier run finds nobody */
     uint64_t read_again_ms; /* a read index that does not come from the leader is asked for again after this */
-    uint64_t backlog_max;   /* committed - applied above which proposals are refused */
+    uint64_t backlog_max;   /* committed - applied above which proposals are refused, if stored ... */
+    uint64_t backlog_ms;    /* ... has not applied what was committed so long ago */
     size_t apply_bytes_max; /* of entries on their way to stored */
     size_t wait_bytes_max;  /* of requests that wait, each kind */
     size_t wait_count_max;
@@ -66,6 +67,7 @@ struct turn_stats {
     uint64_t held;          /* proposals waiting for a leader, now */
     uint64_t reads_waiting; /* now */
     uint64_t applied;       /* as stored says */
+    uint64_t behind_ms;     /* what it has not applied yet has been committed for at least so long */
 };
 
 /* raft, ops and arg are kept; raft's state must be what the log says. */
@@ -87,6 +89,7 @@ void turn_recv(struct turn *t, const struct raft_msg *m);
 void turn_read_index(struct turn *t, unsigned slot, uint64_t tag); /* of a member that does not lead */
 void turn_read_index_said(struct turn *t, uint64_t tag, uint64_t index, int err);
 void turn_unreachable(struct turn *t, uint64_t member);
+void turn_gone(struct turn *t, uint64_t member); /* its process has ended */
 void turn_tick(struct turn *t);
 /* Snapshots (snap.c). sent: how a transfer to a member ended. forgot: it lost its log. vote_from: of our own loss.
  * loaded: stored is the snapshot; ticket: of the log's replacement, 0: the log has that entry and stays. turn_end was

@@ -7,6 +7,8 @@
  *
  * Determinism: what happens here may depend on the entry and on the store, on nothing else. A command that cannot be
  * decoded is an error on every member alike, so it is skipped, never fatal. */
+#include "stored/auth.h"
+#include "stored/authorize.h"
 #include "stored/snap.h"
 #include "stored/stored.h"
 
@@ -16,6 +18,16 @@
 #include "common/log.h"
 #include "proto/api.h"
 #include "proto/pb.h"
+
+static void auth_tell(struct stored *s)
+{
+    if (s->auth->told == s->auth->gen)
+        return;
+    s->auth->told = s->auth->gen;
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
+        if (s->gateways[slot].up)
+            out_auth(&s->gateways[slot]);
+}
 
 static void apply_begin(struct stored *s)
 {
@@ -98,8 +110,13 @@ static bool refused_when_corrupt(uint64_t kind)
 static int apply_kind(struct stored *s, const struct command *c, const struct fr_apply *fr, struct buf *out,
                       bool *physical)
 {
+    int err;
+
     if (refused_when_corrupt(c->kind) && alarm_active(s, ALARM_CORRUPT))
         return E_CORRUPT;
+    err = authorize(s, c);
+    if (err)
+        return err;
     switch (c->kind) {
     case COMMAND_PUT:
         return apply_put(s, c->body, out);
@@ -119,7 +136,7 @@ static int apply_kind(struct stored *s, const struct command *c, const struct fr
     case COMMAND_ALARM:
         return alarm_apply(s, c->body, out);
     default:
-        return E_UNIMPLEMENTED;
+        return auth_apply(s, c, fr->index, out);
     }
 }
 
@@ -186,7 +203,9 @@ void apply_end(struct stored *s)
     histogram_observe_us(&s->stats.commit, clock_now_us() - us);
     histogram_observe_us(&s->stats.apply, clock_now_us() - s->batch_us);
 
-    /* Written: now it may be told. Results first, somebody waits for them. */
+    /* Written: now it may be told. Results first, somebody waits for them; but before the result of a change of auth, what
+     * it is now, so that the gateway looks at its next request with that in mind. */
+    auth_tell(s);
     results_send(s);
     for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++)
         if (s->gateways[slot].up)

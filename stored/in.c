@@ -176,6 +176,7 @@ static int gateway_up(struct link *link, const struct fr_hello *hello, void *arg
     g->up = true;
     g->epoch++;
     g->instance = hello->instance;
+    out_auth(g);
     feed_gateway_up(g);
     results_repeat(g);
     log_debug("link: gateway %u is up", g->slot);

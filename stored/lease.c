@@ -236,6 +236,19 @@ size_t lease_keys(const struct leases *l, int64_t id, struct slice **keys)
     return n;
 }
 
+bool lease_keys_all(const struct leases *l, int64_t id, bool (*cb)(void *arg, struct slice key), void *arg)
+{
+    const struct lease *le = lease_find(l, id);
+    const struct attachment *a;
+
+    if (!le)
+        return true;
+    LIST_FOREACH(a, &le->keys, link)
+        if (!cb(arg, slice_of(a->key, a->len)))
+            return false;
+    return true;
+}
+
 void leases_lead(struct leases *l, bool leading, uint64_t now_ms, uint64_t extend_ms)
 {
     struct lease *le, *next;

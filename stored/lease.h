@@ -25,6 +25,8 @@ int lease_drop(struct leases *l, int64_t id); /* 0 or E_LEASE_NOT_FOUND */
 void lease_attach(struct leases *l, struct slice key, int64_t old, int64_t id);
 /* Attached keys in byte order, as an array of borrowed slices, valid until the next change; given: free(*keys). */
 size_t lease_keys(const struct leases *l, int64_t id, struct slice **keys);
+/* Does cb say yes to each attached key? In no order, up to the first no. No keys, no lease: true. */
+bool lease_keys_all(const struct leases *l, int64_t id, bool (*cb)(void *arg, struct slice key), void *arg);
 
 /* Leadership: on becoming leader every lease gets its full TTL + extend_ms again; not leader: nothing expires. */
 void leases_lead(struct leases *l, bool leading, uint64_t now_ms, uint64_t extend_ms);

@@ -4,6 +4,7 @@
 
 #include "common/limits.h"
 #include "proto/names.h"
+#include "stored/auth.h"
 
 void out_hello(struct stored *s)
 {
@@ -65,6 +66,11 @@ void out_watching(struct gateway *g, uint64_t token)
 {
     link_send(g->link, FRAME(watching, WATCHING, .token = token, .rev = g->sent_rev,
                              .compact_rev = mvcc_compact_rev(g->s->mvcc)));
+}
+
+void out_auth(struct gateway *g)
+{
+    link_send(g->link, FRAME(auth, AUTH, .enabled = g->s->auth->enabled, .auth_rev = g->s->auth->rev));
 }
 
 void out_event(struct gateway *g, const struct ring_event *e, bool last)

@@ -5,7 +5,8 @@
  *
  *      arrived --index not applied--> parked --applied--> arrived --> job --(a link is full)--> stalled --> job --> answered
  *
- * A large range is kept open with its first part sent; each MORE fetches the next part, FORGET or the link's end closes it. */
+ * A large range is kept open with its first part sent; each MORE fetches the next part, FORGET or the link's end closes it. A backup is
+ * a large result whose first parts are empty: they are the steps of its plan, so that none of them takes long. */
 #include "stored/stored.h"
 
 #include <stdlib.h>
@@ -19,6 +20,9 @@
 #include "common/mem.h"
 #include "proto/api.h"
 #include "proto/names.h"
+#include "stored/auth.h"
+#include "stored/authorize.h"
+#include "stored/backup.h"
 
 /* An answer that raftd takes to another member: a lease with its keys, and far more than such a one has. */
 #define RAFTD_RESULT_BYTES_MAX (8 * MIB)
@@ -30,6 +34,7 @@ struct read_request {
     uint64_t index; /* SERVE: not before this is applied; QUERY: 0 */
     uint64_t req;
     struct command c; /* points into data */
+    uint64_t auth_gen; /* of auth when it was allowed */
     /* The answer; body is [body_at, body_at + body_len) of the job's out. */
     int err;
     size_t body_at, body_len, total;
@@ -44,16 +49,20 @@ struct read_job {
     struct buf out;
 };
 
-/* The rest of a large result: of a range, or bytes that a command or a transaction gave. */
+/* The rest of a large result: of a range, of a backup, or bytes that a command or a transaction gave. */
 struct open_result {
     UT_hash_handle hh;
     uint64_t req;
     struct gateway *g;
     uint64_t epoch;
     struct range_job *range; /* or NULL */
-    struct buf bytes;        /* the rest itself; for a range: the part that a worker has just made */
+    struct backup *backup;   /* or NULL */
+    struct buf bytes;        /* the rest itself; for a range or a backup: the part that a worker has just made */
     size_t pos;
-    size_t total;
+    uint64_t total;
+    uint64_t begun_ms, asked_ms; /* backup: opened; asked for its last part */
+    struct buf command; /* of a range or a backup: to be allowed again when auth has changed */
+    uint64_t auth_gen;
     bool busy;      /* a worker is at it */
     bool forgotten; /* meanwhile nobody wants it; freed when the worker is done */
     bool more;
@@ -66,11 +75,16 @@ static void open_free(struct open_result *o)
 {
     if (o->range)
         range_close(o->range);
+    if (o->backup) {
+        backup_close(o->backup);
+        o->g->s->backups--;
+    }
     buf_fini(&o->bytes);
+    buf_fini(&o->command);
     free(o);
 }
 
-static struct open_result *open_add(struct gateway *g, uint64_t req, size_t total)
+static struct open_result *open_add(struct gateway *g, uint64_t req, uint64_t total)
 {
     struct open_result *o, *old;
 
@@ -101,7 +115,23 @@ static void part_work(void *arg)
     struct open_result *o = arg;
 
     buf_reset(&o->bytes);
-    o->err = range_next(o->range, RESULT_PART_BYTES, &o->bytes, &o->more);
+    if (o->backup)
+        o->err = backup_step(o->backup, RESULT_PART_BYTES, &o->bytes, &o->more);
+    else
+        o->err = range_next(o->range, RESULT_PART_BYTES, &o->bytes, &o->more);
+}
+
+/* May who asked for it still have it? */
+static int open_check(struct open_result *o)
+{
+    struct stored *s = o->g->s;
+    struct command c;
+
+    if (o->auth_gen == s->auth->gen)
+        return 0;
+    o->auth_gen = s->auth->gen;
+    must(command_decode(buf_slice(&o->command), &c) == 0);
+    return authorize_again(s, &c);
 }
 
 static void part_done(void *arg)
@@ -113,6 +143,10 @@ static void part_done(void *arg)
         open_free(o);
         return;
     }
+    if (o->backup)
+        o->total = backup_bytes(o->backup);
+    if (!o->err)
+        o->err = open_check(o);
     if (o->err)
         out_result(o->g, o->req, o->err, SLICE_EMPTY);
     else
@@ -139,11 +173,12 @@ void read_more(struct gateway *g, uint64_t req)
     HASH_FIND(hh, g->opens, &req, sizeof req, o);
     if (!o || o->busy) /* over already, or asked twice */
         return;
-    if (!o->range) {
+    if (!o->range && !o->backup) {
         bytes_more(o);
         return;
     }
     o->busy = true;
+    o->asked_ms = loop_now_ms(g->s->loop);
     loop_work(g->s->loop, part_work, part_done, o);
 }
 
@@ -162,7 +197,7 @@ static size_t open_bytes(const struct gateway *g)
     size_t bytes = 0;
 
     for (const struct open_result *o = g->opens; o; o = o->hh.next)
-        bytes += o->range ? 0 : o->bytes.len;
+        bytes += o->range || o->backup ? 0 : o->bytes.len;
     return bytes;
 }
 
@@ -186,6 +221,53 @@ void read_result(struct gateway *g, uint64_t req, struct slice body)
     o = open_add(g, req, body.len);
     buf_add_slice(&o->bytes, body);
     bytes_more(o);
+}
+
+/* --- backups ------------------------------------------------------------------------------------------------ */
+
+/* Its first part is empty, and comes at once: the gateway's clock for it stands until it asks for more. */
+static int backup_begin(struct gateway *g, uint64_t req, const struct command *c)
+{
+    struct stored *s = g->s;
+    struct rows_facts facts = {.member_id = s->member_id, .term = s->term, .members = c->body};
+    struct backup *backup;
+
+    if (s->backups >= BACKUPS_MAX || HASH_COUNT(g->opens) >= OPEN_RESULTS_MAX)
+        return E_REQUEST_TOO_MANY_REQUESTS;
+    int err = backup_open(s->mvcc, &facts, &backup);
+    if (err)
+        return err;
+    struct open_result *o = open_add(g, req, 0);
+    o->backup = backup;
+    command_encode(&o->command, c);
+    o->auth_gen = s->auth->gen;
+    o->begun_ms = o->asked_ms = loop_now_ms(s->loop);
+    s->backups++;
+    out_result_part(g, req, 0, true, SLICE_EMPTY);
+    return 0;
+}
+
+static bool backup_is_stale(const struct open_result *o, uint64_t now_ms)
+{
+    return o->backup && !o->busy &&
+           (now_ms >= o->asked_ms + BACKUP_IDLE_MS || now_ms >= o->begun_ms + BACKUP_MS_MAX);
+}
+
+void read_tick(struct stored *s, uint64_t now_ms)
+{
+    if (!s->backups)
+        return;
+    for (unsigned slot = 1; slot <= GATEWAY_SLOTS; slot++) {
+        struct gateway *g = &s->gateways[slot];
+        struct open_result *o, *next;
+
+        HASH_ITER(hh, g->opens, o, next)
+            if (backup_is_stale(o, now_ms)) {
+                log_warnx("backup: given up, its reader takes too long");
+                out_result(g, o->req, E_TIMEOUT, SLICE_EMPTY);
+                open_end(o);
+            }
+    }
 }
 
 /* --- one query, on any thread ------------------------------------------------------------------------------ */
@@ -286,6 +368,9 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
     if (!g)
         return;
+    /* Auth has changed since it was allowed, and it may have read what was written after that. */
+    if (!r->err && r->auth_gen != s->auth->gen)
+        r->err = authorize_again(s, &r->c);
     if (r->err) {
         out_result(g, r->req, r->err, SLICE_EMPTY);
     } else if (!r->range) {
@@ -297,6 +382,8 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
 
         o->range = r->range;
         r->range = NULL;
+        command_encode(&o->command, &r->c);
+        o->auth_gen = s->auth->gen;
         out_result_part(g, r->req, o->total, true, body);
     }
 }
@@ -416,7 +503,10 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         err = E_STOPPED;
     if (!err && r->index && r->c.kind == COMMAND_RANGE && alarm_active(s, ALARM_CORRUPT))
         err = E_CORRUPT;
+    if (!err)
+        err = authorize(s, &r->c);
     if (!err) {
+        r->auth_gen = s->auth->gen;
         switch (r->c.kind) {
         case COMMAND_RANGE:
         case COMMAND_RANGE_STREAM:
@@ -425,8 +515,16 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         case COMMAND_HASH_KV:
             upkeep_hash(g, r->req, r->c.body);
             return true;
+        case COMMAND_HASH:
+            upkeep_hash_all(g, r->req);
+            return true;
         case COMMAND_DEFRAGMENT:
             upkeep_defragment(g, r->req);
+            return true;
+        case COMMAND_SNAPSHOT:
+            err = g->slot == LINK_SLOT_STORED ? E_INVALID : backup_begin(g, r->req, &r->c);
+            if (err)
+                break;
             return true;
         case COMMAND_BARRIER:
             mvcc_add_header(s->mvcc, &out, -1);
@@ -447,8 +545,11 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         case COMMAND_ALARM:
             err = alarm_get(s, r->c.body, &out);
             break;
+        case COMMAND_PASSWORD:
+            auth_password_ask(g, r->req, r->c.body);
+            return true;
         default:
-            err = E_UNIMPLEMENTED;
+            err = auth_query(s, &r->c, &out);
         }
     }
     if (err)

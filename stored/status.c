@@ -10,6 +10,7 @@
 #include "common/limits.h"
 #include "common/mem.h"
 #include "proto/pb.h"
+#include "stored/auth.h"
 
 void status_init(struct stored *s)
 {
@@ -221,6 +222,7 @@ static void answer_metrics(struct stored *s, const struct fr_status *fr, struct 
     mvcc_get_stats(s->mvcc, &stats);
     store_metrics(s, &stats, out);
     lease_metrics(s, out);
+    gauge(out, "etcd_debugging_auth_revision", "Revision of users, roles and permissions.", (int64_t)s->auth->rev);
     gauge(out, "etcd_server_proposals_applied_total", "Raft index applied.", (int64_t)mvcc_applied(s->mvcc));
     if (begins(out, "etcd_debugging_server_alarms", METRICS_GAUGE, "Alarms, by member and kind."))
         alarm_each(s, add_alarm_metric, out);

@@ -13,6 +13,7 @@
 #include "common/notify.h"
 #include "common/rand.h"
 #include "proto/names.h"
+#include "stored/auth.h"
 #include "stored/db.h"
 #include "stored/kin.h"
 #include "stored/snap.h"
@@ -105,7 +106,8 @@ static int ignore_pair(void *arg, struct slice key, struct slice value)
 /* mvcc_open reads what it needs itself; what other modules keep in the store must be readable too. */
 static int try_open(struct stored *s, struct buf *why)
 {
-    static const char prefixes[] = {META_LEASE, META_ALARM, META_RESULTS, META_IDENTITY};
+    static const char prefixes[] = {META_LEASE, META_ALARM, META_RESULTS, META_IDENTITY,
+                                    META_AUTH,  META_USER,  META_ROLE,    META_TOKEN};
     char *dir = xasprintf("%s/%s/db", s->conf->data_dir, NAME_STORE_DIR);
     struct mvcc_conf mc = {.dir = dir, .cache_bytes = s->conf->cache_bytes, .leases = s->leases};
     int err = mvcc_open(&s->mvcc, &mc, why);
@@ -174,6 +176,7 @@ static void store_begin(struct stored *s)
     s->applied = mvcc_applied(s->mvcc);
     lease_cmd_load(s);
     alarm_load(s);
+    auth_load(s);
     results_load(s);
     if (mvcc_meta_each(s->mvcc, META_IDENTITY, load_identity, s) != 0)
         fatalx("stored: identity cannot be read from the store");
@@ -197,6 +200,7 @@ static void store_end(struct stored *s)
     past_fini(s);
     upkeep_fini(s);
     results_fini(s);
+    auth_fini(s);
     alarm_fini(s);
     mvcc_close(s->mvcc);
     leases_free(s->leases);

@@ -27,6 +27,11 @@
 #define READ_JOB_BYTES (4 * MIB)
 /* Large results of one gateway that wait for MORE; each may hold a LevelDB snapshot. Over it: "too many requests". */
 #define OPEN_RESULTS_MAX 1024
+/* Backups under way, over all gateways, each with a view of the store that keeps what is deleted meanwhile on the disk; over it: "too
+ * many requests". A view whose reader is silent for so long, or that is held for so long altogether, is given up. */
+#define BACKUPS_MAX 4
+#define BACKUP_IDLE_MS (5 * 60 * 1000)
+#define BACKUP_MS_MAX (2 * 3600 * 1000)
 /* A body over this is not remembered: after a restart its request ends as ambiguous instead. */
 #define RESULT_MEMORY_BODY_MAX (64 * KIB)
 /* History requests of one gateway that wait (one per watcher at most); over it the gateway is at fault. */
@@ -61,6 +66,10 @@
 #define META_RESULTS 'o'  /* index of the batch -> results of this node's gateways */
 #define META_ALARM 'a'    /* member id, kind -> empty */
 #define META_IDENTITY 'n' /* "id" -> cluster id, member id */
+#define META_AUTH 'A'     /* these four: auth.h */
+#define META_USER 'u'
+#define META_ROLE 'r'
+#define META_TOKEN 't'
 
 struct stored;
 struct open_result;
@@ -68,6 +77,7 @@ struct watch_range;
 struct history_request;
 struct results;
 struct alarms;
+struct auth;
 struct space;
 struct upkeep;
 struct auto_compact;
@@ -138,6 +148,8 @@ struct stored {
 
     struct results *results;
     struct alarms *alarms;
+    struct auth *auth;
+    uint64_t auth_starts; /* times that auth was loaded */
     struct space *space;
     struct upkeep *upkeep;
     struct auto_compact *auto_compact;
@@ -146,6 +158,7 @@ struct stored {
     struct read_requests arrived; /* of the message being read */
     struct read_requests parked;  /* SERVEs whose index is not applied yet */
     struct read_jobs stalled;     /* jobs that wait for room on a link */
+    size_t backups;               /* views held for backups */
 
     /* past.c */
     bool history_running;
@@ -184,6 +197,7 @@ void out_propose(struct stored *s, enum command_kind kind, struct slice body); /
 void out_result(struct gateway *g, uint64_t req, int err, struct slice body);
 void out_result_part(struct gateway *g, uint64_t req, uint64_t total, bool more, struct slice body);
 void out_watching(struct gateway *g, uint64_t token);
+void out_auth(struct gateway *g);
 void out_event(struct gateway *g, const struct ring_event *e, bool last);
 void out_past(struct gateway *g, uint64_t token, const struct ring_event *e, bool last, bool want_prev);
 void out_past_end(struct gateway *g, uint64_t token, int64_t next, int64_t compact_rev);
@@ -211,6 +225,7 @@ void read_more(struct gateway *g, uint64_t req);    /* MORE */
 void read_forget(struct gateway *g, uint64_t req);  /* FORGET */
 void read_result(struct gateway *g, uint64_t req, struct slice body); /* sends it, in parts if it is large */
 void read_drained(struct stored *s);                /* a link has room again */
+void read_tick(struct stored *s, uint64_t now_ms);  /* gives up backups that nobody fetches */
 void read_gateway_down(struct gateway *g);
 void read_fini(struct stored *s);
 
@@ -250,6 +265,7 @@ void upkeep_wait_compacted(struct stored *s, const struct command *c, struct sli
 bool upkeep_barrier(struct gateway *g, uint64_t req, struct slice body); /* true: answered later, after physical compactions */
 void upkeep_defragment(struct gateway *g, uint64_t req);
 void upkeep_hash(struct gateway *g, uint64_t req, struct slice body);
+void upkeep_hash_all(struct gateway *g, uint64_t req);
 
 /* --- auto_compact.c: proposes compactions by time or by count ------------------------------------------------------------ */
 struct auto_compact *auto_compact_new(const struct conf *conf, uint64_t now_ms);

@@ -18,12 +18,13 @@
 #include "common/mem.h"
 #include "proto/pb.h"
 #include "stored/db.h"
+#include "stored/rows.h"
 #include "stored/snap.h"
 
 /* Chores that wait; over it: "too many requests". */
 #define CHORES_MAX 64
 
-enum chore_kind { CHORE_CHECKPOINT, CHORE_DEFRAGMENT, CHORE_HASH };
+enum chore_kind { CHORE_CHECKPOINT, CHORE_DEFRAGMENT, CHORE_HASH, CHORE_HASH_ALL };
 
 struct chore {
     TAILQ_ENTRY(chore) link;
@@ -282,6 +283,13 @@ static void chore_work(void *arg)
         pb_add_int(&c->out, 3, compact_rev);
         pb_add_int(&c->out, 4, hash_rev);
         break;
+    case CHORE_HASH_ALL:
+        c->err = rows_hash(m, &hash, &hash_rev);
+        if (c->err)
+            break;
+        mvcc_add_header(m, &c->out, hash_rev);
+        pb_add_uint(&c->out, 2, hash);
+        break;
     }
 }
 
@@ -299,7 +307,7 @@ static void chore_done(void *arg)
         histogram_observe_us(&s->stats.defrag, us);
         log_info("defrag: finished, took %llu ms", (unsigned long long)(us / 1000));
     }
-    if (c->kind == CHORE_HASH)
+    if (c->kind == CHORE_HASH || c->kind == CHORE_HASH_ALL)
         histogram_observe_us(&s->stats.hash, us);
     if (g && g->epoch == c->epoch)
         out_result(g, c->req, c->err, buf_slice(&c->out));
@@ -381,6 +389,14 @@ void upkeep_hash(struct gateway *g, uint64_t req, struct slice body)
     chores_run(g->s);
 }
 
+void upkeep_hash_all(struct gateway *g, uint64_t req)
+{
+    if (chores_are_full(g, req))
+        return;
+    chore_add(g->s, CHORE_HASH_ALL, g, req);
+    chores_run(g->s);
+}
+
 /* --- the tick ------------------------------------------------------------------------------------------------------ */
 
 static void compact_by_itself(struct stored *s, uint64_t now_ms)
@@ -407,6 +423,7 @@ static void tick_cb(void *arg, uint64_t now_ms)
     if (db_saw_damage() && s->members > 1)
         stored_give_up(s);
     lease_cmd_tick(s, now_ms);
+    read_tick(s, now_ms);
     space_tick(s);
     alarm_check_space(s, now_ms);
     compact_by_itself(s, now_ms);

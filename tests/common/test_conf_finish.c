@@ -110,13 +110,71 @@ Test(conf_finish, who_listens_elsewhere_must_say_where_clients_go)
 {
     struct conf c;
 
-    set_all(&c, PAIRS("listen-client-urls", "http://0.0.0.0:2379"));
+    set_all(&c, PAIRS("listen-client-urls", "http://127.0.0.2:2379"));
     check_finish(&c, "--advertise-client-urls is required when --listen-client-urls is set explicitly\n");
     conf_fini(&c);
 
-    set_all(&c, PAIRS("listen-client-urls", "http://0.0.0.0:2379", "advertise-client-urls", "http://n1:2379"));
+    set_all(&c, PAIRS("listen-client-urls", "http://127.0.0.2:2379", "advertise-client-urls", "http://n1:2379"));
     check_finish(&c, "");
     conf_fini(&c);
+}
+
+Test(conf_finish, clear_text_for_the_network_must_be_asked_for)
+{
+    struct conf c;
+
+    set_all(&c, PAIRS("listen-client-urls", "http://0.0.0.0:2379", "advertise-client-urls", "http://n1:2379"));
+    check_finish(&c, "--listen-client-urls: http://0.0.0.0:2379 would serve clients of other machines in the clear: use https, or say "
+                     "--allow-plaintext=true\n");
+    conf_fini(&c);
+
+    set_all(&c, PAIRS("listen-client-urls", "http://0.0.0.0:2379", "advertise-client-urls", "http://n1:2379", "allow-plaintext", "true"));
+    check_finish(&c, "");
+    conf_fini(&c);
+
+    set_all(&c, PAIRS("listen-metrics-urls", "http://[::]:2381"));
+    check_finish(&c, "--listen-metrics-urls: http://:::2381 would serve clients of other machines in the clear: use https, or say "
+                     "--allow-plaintext=true\n");
+    conf_fini(&c);
+
+    set_all(&c, PAIRS("listen-client-urls", "https://0.0.0.0:2379,unix:///run/x,http://[::1]:1,http://127.9.9.9:1,http://localhost:1",
+                      "advertise-client-urls", "http://n1:2379", "auto-tls", "true"));
+    check_finish(&c, "");
+    conf_fini(&c);
+}
+
+Test(conf_finish, what_tls_is_to_do_must_be_possible)
+{
+    static const struct {
+        const char *key[3], *value[3], *why;
+    } cases[] = {
+        {{"listen-metrics-urls"}, {"https://127.0.0.1:1"},
+         "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme\n"},
+        {{"listen-client-http-urls"}, {"unixs:///run/x"},
+         "TLS key/cert (--cert-file, --key-file) must be provided for client url unixs:///run/x with HTTPS scheme\n"},
+        {{"cert-file"}, {"/c"}, "--cert-file and --key-file must be given together\n"},
+        {{"client-cert-allowed-cn", "client-cert-allowed-hostname"}, {"a,b", "h"},
+         "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[a,b], hostnames=[h])\n"},
+        {{"tls-min-version", "tls-max-version"}, {"TLS1.3", "TLS1.2"}, "min version (TLS1.3) is greater than max version (TLS1.2)\n"},
+        {{"tls-min-version", "cipher-suites"}, {"TLS1.3", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"},
+         "cipher suites cannot be configured when only TLS1.3 is enabled\n"},
+        {{"cipher-suites"}, {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,NONSENSE"}, "--cipher-suites: unexpected TLS cipher suite \"NONSENSE\"\n"},
+        {{"cipher-suites"}, {"TLS_AES_128_GCM_SHA256"}, "--cipher-suites: unexpected TLS cipher suite \"TLS_AES_128_GCM_SHA256\"\n"},
+        {{"cipher-suites"}, {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305"}, ""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct conf c;
+        struct buf why = BUF_INIT;
+
+        conf_init(&c);
+        for (size_t k = 0; k < 3 && cases[i].key[k]; k++)
+            cr_assert_eq(conf_set(&c, cases[i].key[k], cases[i].value[k], "test", &why), OK);
+        cr_assert_eq(conf_finish(&c, &why), cases[i].why[0] ? E_INVALID : OK);
+        buf_add_byte(&why, '\0');
+        cr_assert_str_eq((const char *)why.data, cases[i].why);
+        buf_fini(&why);
+        conf_fini(&c);
+    }
 }
 
 Test(conf_finish, the_retention_must_suit_its_mode)
@@ -149,7 +207,7 @@ Test(conf_finish, listening_on_tls_needs_a_certificate)
     check_finish(&c, "");
     conf_fini(&c);
     set_all(&c, PAIRS("listen-peer-urls", "https://127.0.0.1:2380"));
-    check_finish(&c, "--listen-peer-urls: cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented\n");
+    check_finish(&c, "cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented\n");
     conf_fini(&c);
     set_all(&c, PAIRS("peer-cert-file", "/c"));
     check_finish(&c, "--peer-cert-file and --peer-key-file must be given together\n");

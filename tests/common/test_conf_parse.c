@@ -118,11 +118,11 @@ static void check_reason(const char *list, bool listen, const char *reason)
 Test(conf_parse, wrong_urls_are_refused_with_the_reason)
 {
     check_reason("http://10.0.0.1:2379", false, "");
-    check_reason("localhost:2379", false, "URL address does not have the form \"http://host:port\": localhost:2379");
-    check_reason("", false, "URL address does not have the form \"http://host:port\": ");
-    check_reason("http://a:1,", false, "URL address does not have the form \"http://host:port\": ");
-    check_reason("ftp://a:1", false, "URL scheme must be http, https or unix: ftp://a:1");
-    check_reason("HTTP://a:1", false, "URL scheme must be http, https or unix: HTTP://a:1");
+    check_reason("localhost:2379", false, "URL scheme must be http, https, unix, or unixs: localhost:2379");
+    check_reason("", false, "URL scheme must be http, https, unix, or unixs: ");
+    check_reason("http://a:1,", false, "URL scheme must be http, https, unix, or unixs: ");
+    check_reason("ftp://a:1", false, "URL scheme must be http, https, unix, or unixs: ftp://a:1");
+    check_reason("HTTP://a:1", false, "URL scheme must be http, https, unix, or unixs: HTTP://a:1");
     check_reason("http://a:1/", false, "URL must not contain a path: http://a:1/");
     check_reason("http://a", false, "URL address does not have the form \"host:port\": http://a");
     check_reason("unix://", false, "unix URL without a path: unix://");
@@ -180,7 +180,7 @@ Test(conf_parse, a_wrong_cluster_is_refused_with_the_reason)
         {"http://a:2380", "\"http://a:2380\" is not NAME=URL"},
         {"=http://a:2380", "\"=http://a:2380\" is not NAME=URL"},
         {"n1=http://a:1,n2", "\"n2\" is not NAME=URL"},
-        {"n1=a:2380", "URL address does not have the form \"http://host:port\": a:2380"},
+        {"n1=a:2380", "URL scheme must be http, https, unix, or unixs: a:2380"},
         {"n1=unix:///x", "peers are reached by http or https: n1=unix:///x"},
         {"n1=http://a:1,n2=http://a:1", "initial cluster has duplicate url http://a:1"},
         {"n1=http://a:1, n2=http://b:1 ,n1=http://b:1", "initial cluster has duplicate url http://b:1"},

@@ -1,11 +1,17 @@
 /* log: one event is one line, whatever the text holds; levels; the end of a process; the rate limit. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/err.h"
+#include "common/file.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "tests/lib/child.h"
 
@@ -201,4 +207,182 @@ Test(log, the_first_fault_is_logged_even_at_time_zero)
 
     cr_assert(log_allow(&limit, 0, &swallowed));
     cr_assert_not(log_allow(&limit, 1, &swallowed));
+}
+
+/* --- JSON, outputs, rotation ------------------------------------------------------------------------------------ */
+
+static void say_json(void *arg)
+{
+    UNUSED(arg);
+    unsetenv("JOURNAL_STREAM");
+    log_init("raftd", LOG_L_INFO);
+    log_set_json(true);
+    log_info("t: a \"key\" \\ %s", "a\nb\x01\xff\xc3\xa9");
+    errno = ENOENT;
+    log_warn("t: gone");
+    fatalx("wal: is lost");
+}
+
+Test(log, json_lines_are_those_of_etcd_and_nothing_from_outside_breaks_them)
+{
+    static struct child c;
+
+    child_run(&c, say_json, NULL);
+
+    cr_assert_eq(count_lines(c.err), 3);
+    cr_assert_eq(strncmp(c.err, "{\"level\":\"info\",\"ts\":\"2", 23), 0, "%s", c.err);
+    cr_assert_not_null(strstr(c.err, "Z\",\"caller\":\"tests/common/test_log.c:"), "%s", c.err);
+    cr_assert_not_null(strstr(c.err, ",\"msg\":\"t: a \\\"key\\\" \\\\ a\\nb\\u0001\\ufffd\xc3\xa9\"}\n"), "%s", c.err);
+    cr_assert_not_null(strstr(c.err, "\"msg\":\"t: gone\",\"error\":\"No such file or directory\"}\n"), "%s", c.err);
+    cr_assert_not_null(strstr(c.err, "{\"level\":\"fatal\",\"ts\""), "%s", c.err);
+    cr_assert_not_null(strstr(c.err, "\"caller\":\"raftd/wal\",\"msg\":\"wal: is lost\"}\n"), "%s", c.err);
+}
+
+static void say_long_json(void *arg)
+{
+    static char text[20001];
+
+    UNUSED(arg);
+    log_init("raftd", LOG_L_INFO);
+    log_set_json(true);
+    memset(text, '\1', sizeof(text) - 1);
+    log_info("%s", text);
+    memset(text, '"', sizeof(text) - 1);
+    log_info("%s", text);
+}
+
+Test(log, a_json_line_that_is_too_long_is_cut_and_still_ends_as_json)
+{
+    static struct child c;
+
+    child_run(&c, say_long_json, NULL);
+
+    cr_assert_eq(count_lines(c.err), 2);
+    cr_assert_not_null(strstr(c.err, "\\u0001...\"}\n"));
+    cr_assert_not_null(strstr(c.err, "\\\"...\"}\n"));
+    cr_assert_lt(strlen(c.err), 8200);
+}
+
+struct outputs {
+    const char *list;
+    struct log_rotation rotation;
+    unsigned lines;
+};
+
+static void say_to_outputs(void *arg)
+{
+    const struct outputs *o = arg;
+    struct buf why = BUF_INIT;
+
+    log_init("raftd", LOG_L_INFO);
+    if (log_open(o->list, &o->rotation, &why) != OK) {
+        fprintf(stderr, "%.*s\n", (int)why.len, (const char *)why.data);
+        buf_fini(&why);
+        exit(7);
+    }
+    for (unsigned i = 0; i < o->lines; i++)
+        log_info("t: line %u", i);
+}
+
+static size_t count_files(const char *dir, size_t *lines)
+{
+    size_t count = 0;
+    DIR *d = opendir(dir);
+
+    *lines = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        struct buf text = BUF_INIT;
+        char path[600];
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        cr_assert_eq(file_read_all(path, MIB, &text), OK);
+        buf_add_byte(&text, '\0');
+        *lines += count_lines((char *)text.data);
+        buf_fini(&text);
+        count++;
+    }
+    closedir(d);
+    return count;
+}
+
+static void remove_dir(const char *dir)
+{
+    char command[600];
+
+    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+    cr_assert_eq(system(command), 0);
+}
+
+Test(log, lines_go_to_all_outputs_and_to_nothing_else)
+{
+    char dir[] = "/tmp/test-log-XXXXXX", list[100];
+    static struct child c;
+    size_t lines;
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(list, sizeof(list), "stdout, %s/a.log,%s/b.log", dir, dir);
+    child_run(&c, say_to_outputs, &(struct outputs){.list = list, .lines = 3});
+
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    cr_assert_str_empty(c.err);
+    cr_assert_eq(count_lines(c.out), 3);
+    cr_assert_eq(count_files(dir, &lines), 2);
+    cr_assert_eq(lines, 6);
+    remove_dir(dir);
+}
+
+Test(log, an_output_that_cannot_be_opened_is_named)
+{
+    static struct child c;
+
+    child_run(&c, say_to_outputs, &(struct outputs){.list = "stderr,/nowhere/a.log", .lines = 1});
+
+    cr_assert_eq(c.code, 7);
+    cr_assert_str_eq(c.err, "/nowhere/a.log: No such file or directory\n");
+}
+
+static void say_in_two_processes(void *arg)
+{
+    struct outputs *o = arg;
+    pid_t pid = fork();
+
+    say_to_outputs(arg);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    UNUSED(o);
+}
+
+Test(log, a_full_file_is_set_aside_by_whom_ever_and_no_line_is_lost)
+{
+    char dir[] = "/tmp/test-log-XXXXXX", list[100];
+    static struct child c;
+    size_t lines;
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(list, sizeof(list), "%s/a.log", dir);
+    child_run(&c, say_in_two_processes,
+              &(struct outputs){.list = list, .rotation = {.bytes_max = 10000}, .lines = 1000});
+
+    size_t files = count_files(dir, &lines);
+
+    cr_assert_gt(files, 4);
+    cr_assert_eq(lines, 2000);
+    remove_dir(dir);
+}
+
+Test(log, only_so_many_old_files_are_kept)
+{
+    char dir[] = "/tmp/test-log-XXXXXX", list[100];
+    static struct child c;
+    size_t lines;
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(list, sizeof(list), "%s/a.log", dir);
+    child_run(&c, say_to_outputs,
+              &(struct outputs){.list = list, .rotation = {.bytes_max = 4000, .files_max = 2}, .lines = 2000});
+
+    cr_assert_eq(count_files(dir, &lines), 3);
+    cr_assert_lt(lines, 2000);
+    remove_dir(dir);
 }

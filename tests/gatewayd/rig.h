@@ -231,6 +231,7 @@ static struct rig *rig_new(void)
     r->loop = loop_new();
     gatewayd_init(&r->g, &r->conf, r->loop);
     r->g.find = rig_find;
+    identity_on_auth(&r->g, &(struct fr_auth){.enabled = 0, .auth_rev = 1});
     r->goaway = UINT32_MAX;
     for (size_t i = 0; i < RIG_CALLS_MAX; i++) {
         r->calls[i].grpc_status = -1;
@@ -326,7 +327,7 @@ static struct rig_call *rig_start(struct rig *r, const char *path, const char *e
 }
 
 /* A whole unary call. */
-static struct rig_call *rig_unary(struct rig *r, const char *path, const char *message)
+static inline struct rig_call *rig_unary(struct rig *r, const char *path, const char *message)
 {
     struct rig_call *c = rig_start(r, path, NULL, NULL);
     rig_message(c, message, strlen(message));

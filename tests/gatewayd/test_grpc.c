@@ -175,15 +175,39 @@ Test(grpc, a_client_version_that_is_not_utf8_is_refused)
     rig_free(r);
 }
 
+static struct rig_call *get(struct rig *r, const char *method, const char *path)
+{
+    const char *fields[][2] = {{":method", method}, {":scheme", "http"}, {":path", path}, {":authority", "x"}};
+    nghttp2_nv nva[4];
+    for (size_t i = 0; i < 4; i++) {
+        nva[i] = (nghttp2_nv){(uint8_t *)(uintptr_t)fields[i][0], (uint8_t *)(uintptr_t)fields[i][1], strlen(fields[i][0]),
+            strlen(fields[i][1]), NGHTTP2_NV_FLAG_NONE};
+    }
+    int32_t id = nghttp2_submit_request(r->client, NULL, nva, ARRAY_LEN(nva), NULL, NULL);
+    rig_pump(r);
+    return rig_call_of(r, id);
+}
+
 Test(grpc, a_request_that_is_not_grpc_gets_415)
 {
     struct rig *r = rig_new();
-    nghttp2_nv nva[] = {
-        {(uint8_t *)":method", (uint8_t *)"GET", 7, 3, 0}, {(uint8_t *)":scheme", (uint8_t *)"http", 7, 4, 0},
-        {(uint8_t *)":path", (uint8_t *)"/health", 5, 7, 0}, {(uint8_t *)":authority", (uint8_t *)"x", 10, 1, 0}};
-    int32_t id = nghttp2_submit_request(r->client, NULL, nva, ARRAY_LEN(nva), NULL, NULL);
-    rig_pump(r);
-    cr_expect_eq(rig_call_of(r, id)->http_status, 415);
+    cr_expect_eq(get(r, "GET", "/t.T/Echo")->http_status, 415);
+    cr_expect_eq(r->g.call_count, 0);
+    rig_free(r);
+}
+
+Test(grpc, what_else_http_offers_is_served_over_http_2_too)
+{
+    struct rig *r = rig_new();
+    struct rig_call *c = get(r, "GET", "/version");
+    cr_expect_eq(c->http_status, 200);
+    cr_expect(c->closed && c->reset == 0);
+    cr_expect_eq(c->body.len, strlen("{\"etcdserver\":\"3.7.1\",\"etcdcluster\":\"not_decided\",\"storage\":\"unknown\"}"));
+    cr_expect_eq(get(r, "HEAD", "/version")->body.len, 0);
+    cr_expect_eq(get(r, "GET", "/nothing")->http_status, 404);
+    cr_expect_eq(get(r, "GET", "/v3/kv/put")->http_status, 501);
+    cr_expect_eq(get(r, "OPTIONS", "/v3/kv/put")->http_status, 200);
+    cr_expect_eq(get(r, "POST", "/v3/kv/nothing")->http_status, 404);
     cr_expect_eq(r->g.call_count, 0);
     rig_free(r);
 }

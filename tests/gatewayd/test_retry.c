@@ -268,6 +268,22 @@ Test(retry, what_was_refused_for_want_of_a_leader_is_sent_again_under_another_na
     ring_free(r);
 }
 
+Test(retry, a_refusal_by_a_leader_that_another_has_followed_is_no_reason_to_wait)
+{
+    struct ring *r = ring_up();
+    gatewayd_set_leader(&r->g, 4, 9, false);
+    struct pending *p = ask(r, VIA_PROPOSE);
+    uint64_t wire = p->wire;
+    gatewayd_set_leader(&r->g, 5, 7, false);
+    refused(r, wire, E_AGAIN);
+    cr_expect(p->sent);
+    cr_expect_neq(p->wire, wire);
+    /* refused by the one we know: after a moment only */
+    refused(r, p->wire, E_AGAIN);
+    cr_expect_not(p->sent);
+    ring_free(r);
+}
+
 Test(retry, a_proposal_that_was_applied_is_answered_before_the_barrier)
 {
     struct ring *r = ring_up();
@@ -369,7 +385,7 @@ Test(retry, an_entry_over_the_request_limit_is_refused)
 static uint64_t change(struct ring *r)
 {
     uint64_t req;
-    cr_assert_eq(pending_change(&r->g, MEMBER_ADD, 0, SLICE_LIT("http://a:1"), hear, NULL, &req), OK);
+    cr_assert_eq(pending_change(&r->g, &IDENTITY_NONE, MEMBER_ADD, 0, SLICE_LIT("http://a:1"), hear, NULL, &req), OK);
     return req;
 }
 

@@ -342,6 +342,71 @@ Test(watch, refusals_carry_their_words_and_leave_the_stream_open)
     rig_stop();
 }
 
+/* The question of a creation is answered. */
+static void rig_authorize(int err)
+{
+    answer_cb *cb = rig_auth.cb;
+    cr_assert_not_null(cb);
+    rig_auth.cb = NULL;
+    cb(rig_auth.arg, &(struct answer){.err = err});
+}
+
+Test(watch, with_auth_on_stored_says_who_may_and_all_requests_keep_their_order)
+{
+    rig_start();
+    rig_auth.on = true;
+    struct call *c = rig_call();
+    rig_watch(c, "a", "c", 0);
+    rig_watch(c, "x", "", 0); /* waits for the first */
+    rig_watch(c, "", "", 0);
+    rig_settle();
+    cr_expect_eq(c->said_count, 0);
+    cr_expect_eq(rig_auth.count, 1);
+    cr_expect(slice_eq(buf_slice(&rig_auth.asked), SLICE_LIT("\12\1a\22\1c")), "a RangeRequest of the range");
+    rig_authorize(OK);
+    cr_expect_eq(rig_auth.count, 2);
+    rig_authorize(E_PERMISSION_DENIED);
+    cr_expect(slice_eq(buf_slice(&rig_auth.asked), SLICE_LIT("\12\1\0")), "no key is the first key");
+    rig_authorize(E_AUTH_OLD_REVISION);
+    rig_settle();
+    expect_created(c, 0);
+    static const char *const reasons[] = {"rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+                                          "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"};
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        const Etcdserverpb__WatchResponse *r = rig_next(c);
+        cr_expect(r->created && r->canceled);
+        cr_expect_eq(r->watch_id, -1);
+        cr_expect_str_eq(r->cancel_reason, reasons[i]);
+    }
+    rig_put("b");
+    rig_settle();
+    cr_expect_eq(rig_next(c)->n_events, 1);
+    rig_close(c);
+    rig_stop();
+    buf_fini(&rig_auth.asked);
+}
+
+Test(watch, a_bad_token_refuses_the_creation_and_a_stream_that_closes_takes_its_question_along)
+{
+    rig_start();
+    rig_auth.on = true;
+    struct call *c = rig_call();
+    rig_auth.identity_err = E_INVALID_AUTH_TOKEN;
+    rig_watch(c, "a", "", 0);
+    rig_settle();
+    cr_expect_eq(rig_auth.count, 0);
+    const Etcdserverpb__WatchResponse *r = rig_next(c);
+    cr_expect_str_eq(r->cancel_reason, "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token");
+    cr_expect(!c->over);
+    rig_auth.identity_err = OK;
+    rig_watch(c, "a", "", 0);
+    cr_expect_not_null(rig_auth.cb);
+    rig_close(c);
+    cr_expect_eq(rig_auth.cancelled, 1);
+    rig_stop();
+    buf_fini(&rig_auth.asked);
+}
+
 Test(watch, ids_count_up_from_zero_and_pass_over_those_in_use)
 {
     rig_start();

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -48,6 +49,7 @@ struct writer {
 static struct {
     int ports[8], port_count, writer_count;
     uint64_t acked_us, gap_us; /* last acknowledgement, longest time between two */
+    int64_t gap_end_ms;        /* when that ended, by the clock that logs show */
     uint64_t rate;
     bool strict, shared;
     struct writer writers[WRITERS_MAX];
@@ -71,8 +73,10 @@ static void on_usr1(int sig)
 
 static void gap_note(uint64_t now)
 {
-    if (book.acked_us)
-        book.gap_us = MAX(book.gap_us, now - book.acked_us);
+    if (book.acked_us && now - book.acked_us > book.gap_us) {
+        book.gap_us = now - book.acked_us;
+        book.gap_end_ms = clock_wall_ms();
+    }
     book.acked_us = now;
 }
 
@@ -365,7 +369,10 @@ int main(int argc, char **argv)
             continue;
         telling = 0;
         gap_note(clock_now_us());
-        printf("gap %llu ms\n", (unsigned long long)book.gap_us / 1000);
+        time_t end_s = (time_t)(book.gap_end_ms / 1000);
+        char at[16];
+        strftime(at, sizeof(at), "%H:%M:%S", gmtime(&end_s));
+        printf("gap %llu ms, until %s.%03d\n", (unsigned long long)book.gap_us / 1000, at, (int)(book.gap_end_ms % 1000));
         book.gap_us = 0;
     }
     settle();

@@ -666,7 +666,8 @@ static void sim_work(struct sim *s, struct sim_node *n)
                  (struct raft_event){.type = RAFT_EV_TRANSFER, .member = 1 + rand_below(&s->rand, s->node_count)});
     if (s->faults.cut && sim_chance(s, 2))
         sim_step(s, n,
-                 (struct raft_event){.type = RAFT_EV_UNREACHABLE, .member = 1 + rand_below(&s->rand, s->node_count)});
+                 (struct raft_event){.type = sim_chance(s, 500) ? RAFT_EV_UNREACHABLE : RAFT_EV_GONE,
+                                     .member = 1 + rand_below(&s->rand, s->node_count)});
 }
 
 static void sim_node_tick(struct sim *s, struct sim_node *n)

@@ -29,7 +29,7 @@ struct box {
     const char *scheme;
     struct peer_msg msg;
     /* what came */
-    size_t frames, appends, beats, entries, messages, lost;
+    size_t frames, appends, beats, entries, messages, lost, gone, reached;
     size_t appends_before_beat;
     size_t bytes;
     bool answer; /* a BEAT is answered */
@@ -83,6 +83,23 @@ static void box_lost(uint64_t member, void *arg)
     UNUSED(member);
     ((struct box *)arg)->lost++;
 }
+static void box_gone(uint64_t member, void *arg)
+{
+    UNUSED(member);
+    ((struct box *)arg)->gone++;
+}
+static void box_reached(uint64_t member, enum peer_stream stream, const struct fr_hello *theirs, void *arg)
+{
+    struct box *b = arg;
+
+    UNUSED(stream);
+    cr_assert_eq(theirs->applied, 1000 + member);
+    b->reached++;
+}
+static void box_standing(struct fr_hello *ours, void *arg)
+{
+    ours->applied = 1000 + ((struct box *)arg)->id;
+}
 static bool box_may_talk(uint64_t member, void *arg)
 {
     UNUSED(member);
@@ -100,6 +117,9 @@ static void box_table(struct buf *out, void *arg)
 static const struct peers_ops ops = {.frame = box_frame,
                                      .message_end = box_message_end,
                                      .lost = box_lost,
+                                     .gone = box_gone,
+                                     .reached = box_reached,
+                                     .standing = box_standing,
                                      .may_talk = box_may_talk,
                                      .was_removed = box_was_removed,
                                      .table = box_table};
@@ -128,6 +148,8 @@ static void conf_put(struct conf *c, const char *key, const char *value)
     buf_fini(&why);
 }
 
+static int port_wanted; /* by the next box; 0: any */
+
 /* pairs: further keys and values. */
 static struct box *box_new(uint64_t id, uint64_t cluster, const char *scheme, const char *const *pairs)
 {
@@ -139,7 +161,7 @@ static struct box *box_new(uint64_t id, uint64_t cluster, const char *scheme, co
         log_set_level(getenv("VERBOSE") ? LOG_L_DEBUG : LOG_L_ERROR);
     }
     b->id = id;
-    b->port = port_free();
+    b->port = port_wanted ? port_wanted : port_free();
     b->scheme = scheme;
     conf_init(&b->conf);
     snprintf(url, sizeof(url), "%s://127.0.0.1:%d", scheme, b->port);
@@ -383,6 +405,84 @@ Test(peer, a_member_that_ends_is_lost_and_one_that_comes_back_is_reached)
     pair_free(&p);
     conf_fini(&gone->conf);
     free(gone);
+}
+
+static bool a_knows_it_gone(void *arg) { return ((struct pair *)arg)->a->gone > 0; }
+static bool never(void *arg)
+{
+    UNUSED(arg);
+    return false;
+}
+
+/* Nobody listens any more where it was heard a moment ago: its process has ended. It is told once, and soon. */
+Test(peer, a_process_that_has_ended_is_known_to_be_gone_at_once)
+{
+    struct pair p = pair_new(CLUSTER, "http", NULL);
+    struct box *gone = p.b;
+
+    cr_assert(wait_for(3000, both_up, &p));
+    cr_expect_eq(p.a->gone, 0);
+    cr_expect_gt(p.a->reached, 0);
+    box_free(p.b);
+    uint64_t before_ms = loop_now_ms(loop);
+    cr_expect(wait_for(3000, a_knows_it_gone, &p));
+    cr_expect_lt(loop_now_ms(loop) - before_ms, 1000);
+    wait_for(300, never, NULL);
+    cr_expect_eq(p.a->gone, 1);
+    p.b = box_new(3, CLUSTER, "http", NULL);
+    pair_free(&p);
+    conf_fini(&gone->conf);
+    free(gone);
+}
+
+/* One that was never heard is only away. */
+Test(peer, a_process_that_was_never_there_is_not_gone)
+{
+    struct box *a = box_new(1, CLUSTER, "http", NULL), *b = box_new(2, CLUSTER, "http", NULL);
+    struct pair p = {a, b};
+    struct box *all[] = {a, b};
+
+    b->port = port_free(); /* nobody there */
+    know(a, all, 2);
+    wait_for(300, never, NULL);
+    cr_expect_eq(a->gone, 0);
+    pair_free(&p);
+}
+
+/* A broken network swallows SYNs, and the kernel repeats them after one, three, seven seconds: neither that nor a long backoff is
+ * waited for when the member itself is heard. */
+Test(peer, who_is_heard_again_is_dialled_at_once)
+{
+    static const char *const slow[] = {"election-timeout", "5000", NULL};
+    struct pair p = {box_new(1, CLUSTER, "http", slow), NULL};
+    struct box other = {.id = 2, .port = port_free(), .scheme = "http"}, *all[] = {p.a, &other};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)other.port)};
+    int fds[3], full = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+
+    /* given a place whose backlog is full: connections to it hang */
+    setsockopt(full, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    cr_assert_eq(bind(full, (struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(listen(full, 0), 0);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(fds[i], (struct sockaddr *)&at, sizeof(at));
+    }
+    know(p.a, all, 2);
+    wait_for(1200, never, NULL);
+    cr_expect_eq(p.a->reached, 0);
+
+    /* when the member is there now, and calls */
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        close(fds[i]);
+    close(full);
+    port_wanted = other.port;
+    p.b = all[1] = box_new(2, CLUSTER, "http", slow);
+    port_wanted = 0;
+    know(p.b, all, 2);
+    uint64_t before_ms = loop_now_ms(loop);
+    cr_expect(wait_for(3000, both_up, &p));
+    cr_expect_lt(loop_now_ms(loop) - before_ms, 700);
+    pair_free(&p);
 }
 
 /* --- who is let in ----------------------------------------------------------------------------------- */

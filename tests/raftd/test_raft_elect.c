@@ -323,3 +323,58 @@ Test(raft_elect, a_stopping_member_does_not_campaign)
     cr_assert_str_eq(b->refused, "8:E_STOPPED ");
     box_free(b);
 }
+
+Test(raft_elect, a_leader_whose_process_has_ended_is_followed_at_once_in_the_order_of_ids)
+{
+    struct box *first = box_new(2, 3, 4, NULL), *second = box_new(3, 3, 4, NULL);
+
+    /* given followers of member 1, which is gone */
+    beat(first, 1, 4);
+    beat(second, 1, 4);
+    box_step(first, (struct raft_event){.type = RAFT_EV_GONE, .member = 1});
+    box_step(second, (struct raft_event){.type = RAFT_EV_GONE, .member = 1});
+    box_turn(first);
+    box_turn(second);
+    cr_assert_eq(raft_leader(first->raft), RAFT_NONE);
+
+    /* when half a heartbeat has passed the first asks, and the second, which waits, is not sticky */
+    box_tick(first, 5);
+    box_tick(second, 5);
+    cr_assert_eq(raft_role(first->raft), RAFT_PRECANDIDATE);
+    cr_assert_eq(raft_role(second->raft), RAFT_FOLLOWER);
+    box_recv(second, prevote(2, 5, 0, 0));
+    cr_assert_str_eq(second->said, "PREVOTE_SAID 3->2 term 5 yes\n");
+
+    /* and when the first does nothing the second's turn comes, well before a timeout */
+    box_tick(second, 25);
+    cr_assert_eq(raft_role(second->raft), RAFT_PRECANDIDATE);
+    box_free(first);
+    box_free(second);
+}
+
+Test(raft_elect, who_is_gone_but_does_not_lead_changes_nothing)
+{
+    struct box *b = box_new(2, 3, 4, NULL);
+
+    beat(b, 1, 4);
+    box_step(b, (struct raft_event){.type = RAFT_EV_GONE, .member = 3});
+    box_tick(b, 99);
+    cr_assert_eq(raft_role(b->raft), RAFT_FOLLOWER);
+    cr_assert_eq(raft_leader(b->raft), 1);
+    box_free(b);
+}
+
+Test(raft_elect, a_leader_that_was_thought_gone_and_is_heard_again_is_followed)
+{
+    struct box *b = box_new(2, 3, 4, NULL);
+
+    beat(b, 1, 4);
+    box_step(b, (struct raft_event){.type = RAFT_EV_GONE, .member = 1});
+    box_tick(b, 5);
+    cr_assert_eq(raft_role(b->raft), RAFT_PRECANDIDATE);
+    beat(b, 1, 4);
+    cr_assert_eq(raft_role(b->raft), RAFT_FOLLOWER);
+    cr_assert_eq(raft_leader(b->raft), 1);
+    cr_assert_eq(raft_term(b->raft), 4);
+    box_free(b);
+}

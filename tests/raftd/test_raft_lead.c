@@ -283,6 +283,33 @@ Test(raft_lead, a_leader_that_stops_hands_over_to_the_best_follower)
     box_free(b);
 }
 
+Test(raft_lead, a_leader_that_stops_tries_another_when_its_successor_does_not_take_over)
+{
+    struct box *b = box_leader(3, 0, NULL);
+
+    box_match(b, 3, 1);
+    box_match(b, 2, 1);
+    box_step(b, (struct raft_event){.type = RAFT_EV_STOP});
+    box_turn(b);
+    cr_assert(strstr(b->said, "TIMEOUT_NOW 1->2 term 1\n") || strstr(b->said, "TIMEOUT_NOW 1->3 term 1\n"));
+    uint64_t first = strstr(b->said, "TIMEOUT_NOW 1->2") ? 2 : 3, other = 5 - first;
+
+    /* when the first one is gone: at once */
+    box_step(b, (struct raft_event){.type = RAFT_EV_GONE, .member = first});
+    box_turn(b);
+    cr_assert_eq(b->raft->transferee, other);
+    cr_assert(strstr(b->said, other == 2 ? "TIMEOUT_NOW 1->2" : "TIMEOUT_NOW 1->3"));
+
+    /* when the second one is silent and the first one back: after an election time */
+    beat_said(b, first, 0);
+    box_tick(b, 60);
+    beat_said(b, 2, 0);
+    beat_said(b, 3, 0);
+    box_tick(b, 40);
+    cr_assert_eq(b->raft->transferee, first);
+    box_free(b);
+}
+
 Test(raft_lead, a_follower_behind_the_logs_start_needs_a_snapshot)
 {
     struct box *b = box_leader(2, 0, NULL);

@@ -38,6 +38,7 @@ Test(raft_show, events)
         {{.type = RAFT_EV_TRANSFER, .member = 2}, "0 transfer to 2"},
         {{.type = RAFT_EV_SNAP_SENT, .member = 2, .index = 7, .ok = true}, "0 snap sent to 2 index 7 ok"},
         {{.type = RAFT_EV_UNREACHABLE, .member = 2}, "0 unreachable 2"},
+        {{.type = RAFT_EV_GONE, .member = 2}, "0 gone 2"},
         {{.type = RAFT_EV_STOP}, "0 stop"},
         {{.type = RAFT_EV_RECV,
           .msg = &(struct raft_msg){.type = RAFT_MSG_APPEND_SAID,

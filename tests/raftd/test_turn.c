@@ -377,6 +377,45 @@ Test(turn, a_store_that_falls_behind_stops_proposals)
     rig_fini(&g);
 }
 
+/* Many entries are no reason to refuse more while stored is only a moment behind. */
+Test(turn, a_store_is_behind_by_entries_and_by_time)
+{
+    struct rig g;
+    struct turn_stats s;
+    rig_init(&g, 1);
+    lead(&g);
+    turn_free(g.turn);
+    struct turn_conf tc = {.wait_ms = 7000, .backlog_max = 10, .backlog_ms = 500, .apply_bytes_max = 100000,
+                           .wait_bytes_max = 1000, .wait_count_max = 5};
+    g.turn = turn_new(g.raft, &fakes, &g, &tc, g.now_ms);
+    cr_assert_eq(turn_stored_up(g.turn, 1, 0), 0);
+
+    g.ticket = 0;
+    for (uint64_t i = 1; i <= 11; i++)
+        propose(&g, i, 10);
+    turn_end(g.turn);
+    turn_durable(g.turn, g.ticket);
+    turn_end(g.turn);
+    buf_reset(&g.said);
+
+    g.now_ms += 499;
+    turn_clock(g.turn, g.now_ms);
+    propose(&g, 12, 10);
+    expect(&g, "persist:1");
+    g.now_ms += 1;
+    turn_clock(g.turn, g.now_ms);
+    propose(&g, 13, 10);
+    expect(&g, "refuse:1:13:E_REQUEST_TOO_MANY_REQUESTS");
+
+    /* when stored has applied what was waiting at first, the rest is judged by its own time */
+    cr_assert_eq(turn_applied(g.turn, 12, 0, 100000), 0);
+    turn_durable(g.turn, g.ticket);
+    turn_end(g.turn);
+    turn_stats(g.turn, &s);
+    cr_assert_eq(s.behind_ms, 0);
+    rig_fini(&g);
+}
+
 Test(turn, a_full_disk_refuses_proposals_but_not_reads)
 {
     struct rig g;

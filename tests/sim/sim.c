@@ -175,9 +175,13 @@ static void node_guarded(struct sim *s, struct sim_node *n, const struct sim_eve
         return;
     }
     s->guard = before;
-    sim_node_crash(s, n, died == 1 && n->fuse_power);
-    if (!s->manual)
-        sim_fault_start_later(s, n);
+    bool power = died == 1 && n->fuse_power;
+    sim_node_crash(s, n, power);
+    if (s->manual)
+        return;
+    if (!power)
+        sim_fault_gone(s, n);
+    sim_fault_start_later(s, n);
 }
 
 static void dispatch(struct sim *s, struct sim_event *ev)

@@ -321,6 +321,7 @@ void sim_fault_event(struct sim *s, const struct sim_event *ev);
 void sim_fault_leader(struct sim *s, struct sim_node *n); /* has just been elected */
 void sim_fault_heal(struct sim *s);
 void sim_fault_start_later(struct sim *s, struct sim_node *n);
+void sim_fault_gone(struct sim *s, const struct sim_node *ended); /* its process; the others may notice */
 
 /* --- sim_check.c ----------------------------------------------------------------------------------------------- */
 void sim_check(struct sim *s, struct sim_node *n);

@@ -34,9 +34,25 @@ static void resume_later(struct sim *s, unsigned pos, enum resume what, uint64_t
 
 /* --- ends of processes and machines ------------------------------------------------------------------------ */
 
+/* Connections to a process that ended break at once; not everybody notices. */
+void sim_fault_gone(struct sim *s, const struct sim_node *ended)
+{
+    for (size_t i = 0; i < s->node_count; i++) {
+        struct sim_node *n = s->nodes[i];
+
+        if (n == ended || !n->up || n->paused_until_us > s->now_us || !sim_chance(s, 700))
+            continue;
+        turn_clock(n->turn, sim_node_now_ms(n));
+        turn_gone(n->turn, ended->id);
+        sim_node_gathered(s, n);
+    }
+}
+
 static void crash_now(struct sim *s, struct sim_node *n, bool power)
 {
     sim_node_crash(s, n, power);
+    if (!power)
+        sim_fault_gone(s, n);
     sim_fault_start_later(s, n);
 }
 
@@ -196,7 +212,10 @@ static void fault_unreachable(struct sim *s)
 
     if (n) {
         turn_clock(n->turn, sim_node_now_ms(n));
-        turn_unreachable(n->turn, any_node(s)->id);
+        if (sim_chance(s, 700))
+            turn_unreachable(n->turn, any_node(s)->id);
+        else
+            turn_gone(n->turn, any_node(s)->id); /* it may be wrong */
         sim_node_gathered(s, n);
     }
 }

@@ -417,6 +417,7 @@ static void core_start(struct sim *s, struct sim_node *n, const struct wal_found
                            .read_again_ms = 2 * SIM_HEARTBEAT_MS,
                            .wait_ms = 3 * SIM_ELECTION_MS,
                            .backlog_max = 1000,
+                           .backlog_ms = 100,
                            .apply_bytes_max = 6000,
                            .wait_bytes_max = 100000,
                            .wait_count_max = 1000};
