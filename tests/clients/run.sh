@@ -21,7 +21,9 @@ suites=(
     "tooz-json   python3-tooz's coordination tests, etcd3gw driver (with Debian 13's etcd3gw: 12's has no api_path)"
     "node-etcd3  npm etcd3 over grpc-js: our script"
     "curl        curl over HTTP/1.1 and HTTP/2: JSON and streams"
-    "h2load      nghttp and h2load on /health and gRPC"
+    "h2load      nghttp and h2load: h2c as others speak it"
+    "promtool    promtool check metrics, on what three kinds of requests left"
+    "patroni     Patroni with three PostgreSQLs on a cluster of three: bootstrap, switchover, kill -9"
 )
 want=("$@")
 [ ${#want[@]} -gt 0 ] || for s in "${suites[@]}"; do want+=("${s%% *}"); done
@@ -30,6 +32,11 @@ want=("$@")
 inside() {
     local server=$1 suite=$2 dir=$3 pid code
     ip link set lo up || return 1
+    if [ "$suite" = patroni ]; then # has servers of its own, and users that must get through
+        chmod 755 "$tmp" "$dir"
+        timeout 400 "$here/patroni.sh" "$server" "$([ "$server" = etcd ] && dirname "$(command -v "${ETCD:-etcd}")" || echo "$bin")" "$dir" >"$dir/out" 2>&1
+        return
+    fi
     mkdir -p "$dir/data"
     case $server in
         etcd) "${ETCD:-etcd}" --name default --data-dir "$dir/data" >"$dir/server.log" 2>&1 & ;;
@@ -51,6 +58,7 @@ inside() {
         node-etcd3) timeout 300 env NODE_PATH="$CLIENTS_DIR/node_modules" node "$here/etcd3.js" ;;
         curl) timeout 300 "$here/curl.sh" ;;
         h2load) timeout 300 "$here/h2load.sh" ;;
+        promtool) "$here/promtool.sh" ;;
     esac >"$dir/out" 2>&1
     code=$?
     kill -TERM "$pid" 2>/dev/null
@@ -74,6 +82,7 @@ export root here bin tmp
 
 # What a distribution's packages do not hold ready on disk: npm's package, and Debian 13's python3-etcd3gw with its tests.
 prepare() {
+    "$here/deps.sh" || return 1
     export CLIENTS_DIR=${CLIENTS_DIR:-$build/clients}
     mkdir -p "$CLIENTS_DIR"
     case " ${want[*]} " in *" node-etcd3 "*)
