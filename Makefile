@@ -52,7 +52,9 @@ PROTO_OBJ := $(call objs,$(wildcard proto/*.c)) $(patsubst $(B)/gen/%.c,$(B)/obj
 LIBS_common := -luv -lsystemd -lisal -ljansson -lssl -lcrypto
 LIBS_proto := -lnng -lmsgpackc -lprotobuf-c
 LIBS_raftd := -lcrypto -luv
-LIBS_stored := -lleveldb -lsodium -lcrypt
+# The address sanitizer has a crypt_r of its own, in front of the library's: without it named the linker would leave that one out.
+LIB_crypt := -Wl,--push-state,--no-as-needed -lcrypt -Wl,--pop-state
+LIBS_stored := -lleveldb -lsodium $(LIB_crypt)
 LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
@@ -146,7 +148,7 @@ fuzz: deps fuzzers
 # --wrap: what ends a daemon ends one simulated member, and a broken must() is told with its seed (tests/sim/sim.c).
 SIM_STORED := $(call objs,$(filter-out stored/db.c stored/db_%.c stored/main.c,$(wildcard stored/*.c)) tests/lib/ramdb.c)
 SIM_WRAP := -Wl,--wrap=fatal,--wrap=fatalx,--wrap=must_failed
-SIM_LIBS := $(LIBS_raftd) -lsodium -lcrypt $(LIBS_proto) $(LIBS_common) -lm
+SIM_LIBS := $(LIBS_raftd) -lsodium $(LIB_crypt) $(LIBS_proto) $(LIBS_common) -lm
 # Both daemons have a struct entry: of stored only mvcc.h is to be seen.
 $(B)/obj/tests/sim/stored.o: $(SIM_STORED)
 	$(Q)$(call say,LD) && ld -r -o $@.all $^ && \

@@ -50,6 +50,7 @@
     X(U64, compaction_batch_limit, "compaction-batch-limit", "1000", 1, 1000000, "revisions deleted per slice of a compaction") \
     X(DUR, compaction_sleep_interval_ms, "compaction-sleep-interval", "10ms", 0, 60000, "pause between slices") \
     X(DUR, watch_progress_notify_interval_ms, "watch-progress-notify-interval", "10m", 100, UINT64_MAX, "idle progress messages") \
+    X(U64, snapshot_bytes_per_second, "snapshot-bytes-per-second", "67108864", 0, 1099511627776, "how fast a snapshot is sent to a member that is behind; 0: as fast as it goes") \
     X(U64, wal_segment_bytes, "wal-segment-bytes", "67108864", 1048576, 1073741824, "size of one file of the raft log") \
     X(BOOL, unsafe_no_fsync, "unsafe-no-fsync", "false", 0, 0, "do not sync the raft log: loses acknowledged writes on power loss") \
     X(STR, peer_cert_file, "peer-cert-file", "", 0, 0, "certificate (PEM, with its chain) shown to other members") \
@@ -69,13 +70,13 @@
     X(U64, self_signed_cert_validity, "self-signed-cert-validity", "1", 1, 100, "years that certificates made by auto-tls and peer-auto-tls are good for") \
     X(STR, cert_file, "cert-file", "", 0, 0, "certificate (PEM, with its chain) shown to clients") \
     X(STR, key_file, "key-file", "", 0, 0, "its private key (PEM)") \
-    X(STR, client_cert_file, "client-cert-file", "", 0, 0, "another certificate for connections of this node to its own client port") \
-    X(STR, client_key_file, "client-key-file", "", 0, 0, "its private key (PEM)") \
     X(BOOL, client_cert_auth, "client-cert-auth", "false", 0, 0, "only clients with a certificate may connect") \
     X(STR, trusted_ca_file, "trusted-ca-file", "", 0, 0, "authorities (PEM) that clients' certificates come from; given, clients need one") \
     X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
     X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
     X(STR, client_cert_allowed_cn, "client-cert-allowed-cn", "", 0, 0, "common names that clients' certificates may have (comma list)") \
+    X(U64, connection_rate_limit, "connection-rate-limit", "0", 0, 1000000, "requests per second of one client connection; 0 = any number") \
+    X(U64, user_rate_limit, "user-rate-limit", "0", 0, 1000000, "requests per second of one user through one gateway; 0 = any number") \
     X(BOOL, allow_plaintext, "allow-plaintext", "false", 0, 0, "let clients' URLs with http be other than loopback addresses") \
     X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
     X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \
@@ -83,12 +84,10 @@
     X(BOOL, enable_grpc_gateway, "enable-grpc-gateway", "true", 0, 0, "serve the JSON paths /v3/") \
     X(STR, cors, "cors", "*", 0, 0, "origins that browsers' scripts may come from (comma list), * = any") \
     X(STR, host_whitelist, "host-whitelist", "*", 0, 0, "names that plain HTTP requests may call this server by (comma list), * = any") \
-    X(BOOL, socket_reuse_address, "socket-reuse-address", "false", 0, 0, "bind addresses whose old connections still linger") \
     X(STR, auth_token, "auth-token", "simple", 0, 0, "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION") \
     X(U64, auth_token_ttl, "auth-token-ttl", "300", 1, UINT32_MAX, "seconds that a simple token lives after its last use") \
-    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the hash of a new password") \
+    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the argon2id hash of a new password, doubled by each step: 10 is two passes over 64 MiB") \
     X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
-    X(BOOL, enable_pprof, "enable-pprof", "false", 0, 0, "serve the debugging pages /debug/ of the gateway") \
     X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
     X(DUR, warning_apply_duration_ms, "warning-apply-duration", "100ms", 0, UINT64_MAX, "entries that take longer to apply are logged") \
     X(DUR, corrupt_check_time_ms, "corrupt-check-time", "0s", 0, UINT64_MAX, "pause between comparisons of the members' data; 0 = none") \
@@ -98,8 +97,8 @@
     X(STR, wal_dir, "wal-dir", "", 0, 0, "directory of the raft log; default DATA-DIR/raft") \
     X(U64, snapshot_catchup_entries, "snapshot-catchup-entries", "5000", 1, UINT64_MAX, "entries of the log that are kept for members that lag") \
     X(BOOL, initial_election_tick_advance, "initial-election-tick-advance", "true", 0, 0, "hold the first election soon after the start") \
-    X(DUR, raft_read_timeout_ms, "raft-read-timeout", "5s", 1000, UINT64_MAX, "silence after which a connection from a member is closed") \
-    X(DUR, raft_write_timeout_ms, "raft-write-timeout", "5s", 1000, UINT64_MAX, "time after which a connection to a member that takes nothing is closed") \
+    X(DUR, raft_read_timeout_ms, "raft-read-timeout", "5s", 1000, UINT64_MAX, "silence after which a connection to a member is given up; given, it counts instead of twice the election-timeout") \
+    X(DUR, raft_write_timeout_ms, "raft-write-timeout", "5s", 1000, UINT64_MAX, "time after which a connection to a member that takes nothing is given up") \
     X(BOOL, memory_mlock, "memory-mlock", "false", 0, 0, "keep the memory of stored out of the swap space") \
     X(U64, bootstrap_defrag_threshold_megabytes, "bootstrap-defrag-threshold-megabytes", "0", 0, UINT32_MAX, "defragment at the start if it frees as much; 0 = never") \
     X(STR, log_outputs, "log-outputs", "default", 0, 0, "default, stderr, stdout, systemd/journal, or files (comma list)") \

@@ -121,8 +121,6 @@ static int check_tls(const struct conf *c, struct buf *why)
 
     if (check_pair("cert-file", c->cert_file, "key-file", c->key_file, why) != OK)
         result = E_INVALID;
-    if (check_pair("client-cert-file", c->client_cert_file, "client-key-file", c->client_key_file, why) != OK)
-        result = E_INVALID;
     if (check_pair("peer-cert-file", c->peer_cert_file, "peer-key-file", c->peer_key_file, why) != OK)
         result = E_INVALID;
     if (check_pair("peer-client-cert-file", c->peer_client_cert_file, "peer-client-key-file", c->peer_client_key_file, why) != OK)
@@ -198,8 +196,6 @@ static int make_files_absolute(struct conf *c, struct buf *why)
         {"key-file", &c->key_file},
         {"trusted-ca-file", &c->trusted_ca_file},
         {"client-crl-file", &c->client_crl_file},
-        {"client-cert-file", &c->client_cert_file},
-        {"client-key-file", &c->client_key_file},
         {"peer-cert-file", &c->peer_cert_file},
         {"peer-key-file", &c->peer_key_file},
         {"peer-client-cert-file", &c->peer_client_cert_file},

@@ -102,7 +102,9 @@
     X(E_TIMEOUT_LEADER_TRANSFER, 2, "etcdserver: request timed out, leader transfer took too long") \
     X(E_REMOVED, 9, "the member has been permanently removed from the cluster") \
     X(E_NO_PASSWORD_USER, 2, "auth: authentication failed, password was given for no password user") \
-    X(E_VERIFY_ONLY, 2, "auth: token signing attempted with verify-only key")
+    X(E_VERIFY_ONLY, 2, "auth: token signing attempted with verify-only key") \
+    X(E_INNER, 2, "failed inside") /* of Lock and Election: the client is told another text */ \
+    X(E_UNKNOWN_METHOD, 2, "etcdserver: unknown method")
 
 enum err_number {
     ERR_NUMBER_NONE = 0,

@@ -97,6 +97,8 @@
 #define CONN_READ_BYTES (64 * KIB)
 /* What the kernel may hold of one connection that it has not sent yet. */
 #define CONN_UNSENT_BYTES ((int)(128 * KIB))
+/* Users whose requests are counted (user-rate-limit); those that have been idle for a second make room. */
+#define RATE_USERS_MAX 100000
 /* Files that a gateway keeps free for its links and for standard streams. */
 #define CONNECTION_SPARE_FILES 64
 /* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */
@@ -118,6 +120,8 @@
 /* Written to one connection at a time, and in one turn before the others get theirs. */
 #define H2_WRITE_BYTES (256 * KIB)
 #define H2_TURN_BYTES_MAX (4 * MIB)
+/* What a stream has to send up to this size goes before what others have that is larger. */
+#define H2_SMALL_BYTES (16 * KIB)
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000

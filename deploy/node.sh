@@ -2,12 +2,14 @@
 # One node in the foreground: raftd, stored and gatewayd on loopback, for development and for the tests. Starts what
 # dies again and says so; stops everything on Ctrl-C or SIGTERM. Under systemd the units do this job (deploy/systemd).
 #
-#   deploy/node.sh [--dir ./run] [--host 127.0.0.1] [--port 2379] [--peer-port 2380] [--peer-scheme http] [--bin build/bin]
+#   deploy/node.sh [--dir ./run] [--host 127.0.0.1] [--port 2379] [--peer-port 2380] [--peer-scheme http]
+#                  [--tls-port N] [--bin build/bin]
 #                  [-- options for all three daemons]
+# --tls-port: also https there; the certificate is among the options for the daemons.
 # --host: another address of this machine (or network namespace); the tests of partitions use it.
 set -uo pipefail
 
-dir=./run host=127.0.0.1 port=2379 peer_port=2380 peer_scheme=http bin=build/bin
+dir=./run host=127.0.0.1 port=2379 peer_port=2380 peer_scheme=http tls_port=0 bin=build/bin
 while [ $# -gt 0 ]; do
     case $1 in
         --dir) dir=$2; shift 2 ;;
@@ -15,6 +17,7 @@ while [ $# -gt 0 ]; do
         --port) port=$2; shift 2 ;;
         --peer-port) peer_port=$2; shift 2 ;;
         --peer-scheme) peer_scheme=$2; shift 2 ;;
+        --tls-port) tls_port=$2; shift 2 ;;
         --bin) bin=$2; shift 2 ;;
         --) shift; break ;;
         *) echo "node: unknown option $1" >&2; exit 2 ;;
@@ -48,7 +51,9 @@ mkdir -p "$sockets"
 client_url=http://$host:$port
 peer_name=$host
 [ "$host" != 127.0.0.1 ] || peer_name=localhost
-options=(--data-dir "$dir" --run-dir "$sockets" --listen-client-urls "$client_url" --advertise-client-urls "$client_url"
+listen=$client_url
+[ "$tls_port" = 0 ] || listen+=,https://$host:$tls_port
+options=(--data-dir "$dir" --run-dir "$sockets" --listen-client-urls "$listen" --advertise-client-urls "$client_url"
          --listen-peer-urls "$peer_scheme://$host:$peer_port"
          --initial-advertise-peer-urls "$peer_scheme://$peer_name:$peer_port"
          "${extra[@]}")
@@ -58,6 +63,7 @@ declare -A pid_of started_ms delay_ms
 now_ms() { date +%s%3N; }
 stopping=
 trap 'stopping=yes' TERM INT HUP
+trap '' PIPE # the port may be one that serves no HTTP
 
 start() {
     # setsid: a Ctrl-C reaches this script alone, which then stops the daemons in order.
@@ -91,10 +97,10 @@ finish() {
 }
 
 healthy() {
-    local line
+    local line=
     { exec 3<>"/dev/tcp/$host/$port"; } 2>/dev/null || return 1
-    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3
-    IFS= read -r -t 2 line <&3
+    printf 'GET /health?exclude=NOSPACE HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" >&3 2>/dev/null
+    IFS= read -r -t 2 line <&3 2>/dev/null
     exec 3>&- 3<&-
     [[ $line == *" 200 "* ]]
 }

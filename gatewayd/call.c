@@ -49,6 +49,7 @@ struct call *call_open(struct gatewayd *g, const struct call_carrier *carrier, v
         .carrier = carrier,
         .owner = owner,
         .client = &CLIENT_ANY,
+        .opened_ms = gatewayd_now_ms(g),
         .deadline = {.fire = deadline_fired},
         .deadline_ms = UINT64_MAX,
         .in = in,
@@ -328,6 +329,7 @@ static void call_finish(struct call *c, int status, const char *text)
     deadline_stop(c->gateway, &c->deadline);
     if (c->handler != NULL) {
         stats_handled(c->gateway, c->handler, status);
+        stats_took(c->gateway, c->handler, gatewayd_now_ms(c->gateway) - c->opened_ms);
     }
     c->carrier->submit(c);
 }

@@ -61,13 +61,19 @@ static void encode_urls(struct buf *out, uint32_t number, const char *list)
     }
 }
 
+void gateway_fill_header(const struct gatewayd *g, struct buf *out, int64_t revision)
+{
+    pb_add_uint(out, 1, g->cluster_id);
+    pb_add_uint(out, 2, g->member_id);
+    pb_add_int(out, 3, revision);
+    pb_add_uint(out, 4, g->term);
+}
+
 /* Answers of the Cluster service carry no revision (spec/semantics.md §1). */
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number)
 {
     struct buf header = BUF_INIT;
-    pb_add_uint(&header, 1, g->cluster_id);
-    pb_add_uint(&header, 2, g->member_id);
-    pb_add_uint(&header, 4, g->term);
+    gateway_fill_header(g, &header, 0);
     pb_add_message(out, number, buf_slice(&header));
     buf_fini(&header);
 }

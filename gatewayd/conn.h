@@ -15,6 +15,8 @@ void server_free(struct server *s); /* after the loop has ended */
 /* Takes no new connections and asks the present ones to end. */
 void server_shutdown(struct server *s);
 size_t server_conn_count(const struct server *s);
+size_t server_handshakes(const struct server *s);          /* under way */
+uint64_t server_tls_reloads(const struct server *s); /* files that were read again */
 uint16_t server_port(const struct server *s); /* of the first listener, for tests that listen on port 0 */
 
 struct slice conn_common_name(const struct conn *c); /* of the client certificate that was verified; empty: none */

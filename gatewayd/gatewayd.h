@@ -16,6 +16,7 @@ struct server;
 struct watch_hub;
 struct native_door;
 struct stats;
+struct contender;
 struct auth_gate;
 
 /* A deadline of anything: embedded in what it belongs to, fired from the gateway's heap. */
@@ -80,10 +81,13 @@ struct gatewayd {
     struct call *leader_calls; /* streams that asked for a leader (hasleader: true) */
     struct deadline retry;     /* sends again what raftd refused for want of a leader */
     struct deadline no_leader; /* 3 election timeouts after the leader was lost: ends these */
+    struct rate_user *rate_users; /* rate.c */
     struct stats *stats;
 
     /* --- parts with a state of their own --- */
     struct watch_hub *watch;    /* watch.c */
+    struct contender *contenders; /* queue.c: waiting for a lock or an election, or leaving */
+    size_t contender_count;
     struct native_door *native; /* native.c */
     struct auth_gate *auth;     /* identity.c */
     struct password_queue *passwords; /* password.c; NULL: none was hashed yet */
@@ -160,6 +164,7 @@ void maint_hash_kv(struct call *c, struct slice bytes);
 void maint_hash(struct call *c, struct slice bytes);
 void maint_defragment(struct call *c, struct slice bytes);
 void maint_alarm(struct call *c, struct slice bytes);
+void maint_downgrade(struct call *c, struct slice bytes);
 void health_check(struct call *c, struct slice bytes); /* grpc.health.v1 */
 void health_watch(struct call *c, struct slice bytes);
 void health_list(struct call *c, struct slice bytes);
@@ -177,9 +182,23 @@ void cluster_encode_change(const struct gatewayd *g, enum member_op op, uint64_t
 int move_leader_submit(struct gatewayd *g, const struct identity *who, struct slice body, answer_cb *cb, void *arg, uint64_t *req);
 void cluster_encode_members(const struct gatewayd *g, struct buf *out); /* MemberListResponse, for the native door too */
 void gateway_encode_header(const struct gatewayd *g, struct buf *out, uint32_t number); /* ResponseHeader without revision, as field number */
+void gateway_fill_header(const struct gatewayd *g, struct buf *out, int64_t revision); /* its fields alone */
 void cluster_receive(struct gatewayd *g, const struct fr_member *m);    /* one MEMBER frame */
 void cluster_forget(struct member *members, size_t count);
 
+/* --- lock.c, election.c --- */
+void lock_lock(struct call *c, struct slice bytes);
+void lock_unlock(struct call *c, struct slice bytes);
+void election_campaign(struct call *c, struct slice bytes);
+void election_proclaim(struct call *c, struct slice bytes);
+void election_leader(struct call *c, struct slice bytes);
+void election_observe(struct call *c, struct slice bytes);
+void election_observe_writable(struct call *c);
+void election_observe_closed(struct call *c);
+void election_resign(struct call *c, struct slice bytes);
+void queue_closed(struct call *c);   /* `closed` of Lock and Campaign */
+void queue_stop(struct gatewayd *g); /* all calls were closed: forgets who is still leaving */
+void inner_closed(struct call *c);   /* `closed` of the other four unary ones */
 /* --- backup.c --- */
 void backup_snapshot(struct call *c, struct slice bytes);
 void backup_writable(struct call *c);
@@ -251,10 +270,11 @@ void stats_init(struct gatewayd *g);
 void stats_fini(struct gatewayd *g);
 void stats_started(struct gatewayd *g, const struct call_handler *h);
 void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_status);
+void stats_took(struct gatewayd *g, const struct call_handler *h, uint64_t ms); /* a call, from its headers to its end */
 void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 /* Why a client, or something of it, was not served on: counted by reason. */
-enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_COUNT };
+enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_RATE, DROP_COUNT };
 void stats_dropped(struct gatewayd *g, enum drop why);
 void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
 

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/limits.h"
 #include "gatewayd/grpc.h"
+#include "gatewayd/rate.h"
 
 #define NAME_BYTES_MAX ((size_t)256) /* of a path or encoding that an error text repeats */
 #define TIMEOUT_MS_MAX (UINT64_MAX / 4)
@@ -275,6 +276,17 @@ static void inbound_done(struct call *c)
     buf_reset(&c->in);
 }
 
+/* A request goes to its handler, unless there were too many. */
+static void call_handle(struct call *c, struct slice message)
+{
+    if (rate_allows(c)) {
+        c->handler->message(c, message);
+        return;
+    }
+    stats_dropped(c->gateway, DROP_RATE);
+    call_abort(c, E_REQUEST_TOO_MANY_REQUESTS, NULL);
+}
+
 /* A message is complete. Unary handlers get it at the half-close; streams at once, if it is known who asks. */
 static void message_done(struct call *c, struct slice message)
 {
@@ -293,7 +305,7 @@ static void message_done(struct call *c, struct slice message)
     stats_received(c->gateway, c->handler, message.len);
     c->prefix_len = 0;
     if (identity_admit(c)) {
-        c->handler->message(c, message);
+        call_handle(c, message);
         inbound_done(c);
     } else if (!c->over && message.data != c->in.data) {
         buf_add_slice(&c->in, message);
@@ -359,7 +371,7 @@ static void half_close_now(struct call *c)
     } else {
         stats_received(c->gateway, c->handler, c->in.len);
         if (identity_admit(c)) {
-            c->handler->message(c, buf_slice(&c->in));
+            call_handle(c, buf_slice(&c->in));
             inbound_done(c);
         }
     }
@@ -367,7 +379,7 @@ static void half_close_now(struct call *c)
 
 void grpc_admitted(struct call *c)
 {
-    c->handler->message(c, buf_slice(&c->in));
+    call_handle(c, buf_slice(&c->in));
     inbound_done(c);
     if (!is_held(c)) {
         grpc_resume(c);

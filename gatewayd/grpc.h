@@ -35,6 +35,7 @@ struct call {
     struct gatewayd *gateway;
     const struct call_carrier *carrier;
     const struct client *client; /* who asks; set by the carrier */
+    uint64_t opened_ms;
     void *owner;       /* the carrier's: h2.c's connection, ... */
     int32_t stream_id; /* HTTP/2's; 0: another carrier */
     struct h2_web *web; /* h2_web.c's: this is no gRPC call, and has no handler; else NULL */
@@ -83,6 +84,8 @@ struct call {
     uint64_t reply_left; /* call_reply_begin: bytes still to come */
     bool replying;
     bool response_sent; /* HEADERS were submitted */
+    bool is_ranked;     /* the carrier has said what goes first, ... */
+    bool is_small;      /* ... and that this does */
     bool above_low;     /* queued was over CALL_QUEUE_LOW_BYTES */
     bool writable_due;  /* in h2's list */
     struct call *writable_next;

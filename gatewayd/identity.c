@@ -109,6 +109,7 @@ void identity_stop(struct gatewayd *g)
 }
 
 bool identity_auth_is_on(const struct gatewayd *g) { return g->auth->enabled; }
+uint64_t identity_auth_rev(const struct gatewayd *g) { return g->auth->enabled ? g->auth->auth_rev : 0; }
 struct jwt *identity_jwt(const struct gatewayd *g) { return g->auth->jwt; }
 
 int identity_check_user(const struct gatewayd *g, const struct identity *who)

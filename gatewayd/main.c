@@ -67,6 +67,7 @@ int main(int argc, char **argv)
     server_free(gateway.server);
     gateway.server = NULL;
     native_stop(&gateway);
+    queue_stop(&gateway);
     watch_stop(&gateway);
     gatewayd_fini(&gateway);
     loop_free(loop);

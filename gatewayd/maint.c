@@ -4,6 +4,7 @@
 #include "proto/pb.h"
 
 enum { ALARM_GET = 0 };
+enum { DOWNGRADE_ENABLE = 1, DOWNGRADE_CANCEL = 2 };
 enum { HEALTH_SERVING = 1, HEALTH_NOT_SERVING = 2, HEALTH_SERVICE_UNKNOWN = 3 };
 
 /* The varint in field `number`; 0 if it is not there. Non-zero return: not protobuf. */
@@ -59,6 +60,19 @@ void maint_alarm(struct call *c, struct slice bytes)
     if (err == OK) {
         enum pending_via via = action == ALARM_GET ? VIA_READ : VIA_PROPOSE;
         err = pending_command(g, call_identity(c), via, COMMAND_ALARM, bytes, call_answer, c, &req);
+    }
+    call_submitted(c, err, req);
+}
+
+/* Which actions there are, and whether the target will do, stored knows. */
+void maint_downgrade(struct call *c, struct slice bytes)
+{
+    struct gatewayd *g = call_gateway(c);
+    uint64_t action = 0, req = 0;
+    int err = g->is_learner ? E_NOT_SUPPORTED_FOR_LEARNER : read_uint(bytes, 1, &action);
+    if (err == OK) {
+        enum pending_via via = action == DOWNGRADE_ENABLE || action == DOWNGRADE_CANCEL ? VIA_PROPOSE : VIA_READ;
+        err = pending_command(g, call_identity(c), via, COMMAND_DOWNGRADE, bytes, call_answer, c, &req);
     }
     call_submitted(c, err, req);
 }

@@ -1,26 +1,15 @@
-/* route - method path -> handler: one table of everything that can be called. What is not served yet has its row too, so
- * that it is counted and says so. From grpc.c (route_find). */
-#include <stdlib.h>
+/* route - method path -> handler: one table of everything that can be called. From grpc.c (route_find). */
 #include <string.h>
 
-#include "common/err.h"
 #include "gatewayd/gatewayd.h"
-
-static void not_served(struct call *c, struct slice bytes)
-{
-    UNUSED(bytes);
-    const struct call_handler *h = call_handler(c);
-    char *text = xasprintf("method %s of service %s is not served", h->method, h->service);
-    call_fail(c, E_UNIMPLEMENTED, text);
-    free(text);
-}
 
 #define UNARY(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, NULL}
 /* Unary, and its state is the req of the one request it makes. */
 #define RING(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, call_more, call_forget}
+/* Unary, made of requests of its own: inner.h, queue.h. */
+#define INNER(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, inner_closed}
+#define QUEUE(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, queue_closed}
 #define SECRET(service, method, message) {"/" service "/" method, service, method, false, false, message, NULL, NULL, auth_closed}
-#define LATER(service, method) UNARY(service, method, not_served)
-#define LATER_STREAM(service, method) {"/" service "/" method, service, method, false, true, not_served, NULL, NULL, NULL}
 
 #define KV "etcdserverpb.KV"
 #define WATCH "etcdserverpb.Watch"
@@ -58,7 +47,7 @@ static const struct call_handler table[] = {
     RING(MAINTENANCE, "HashKV", maint_hash_kv),
     {"/" MAINTENANCE "/Snapshot", MAINTENANCE, "Snapshot", false, true, backup_snapshot, NULL, backup_writable, backup_closed},
     RING(MAINTENANCE, "MoveLeader", maint_move_leader),
-    LATER(MAINTENANCE, "Downgrade"),
+    RING(MAINTENANCE, "Downgrade", maint_downgrade),
     RING(AUTH, "AuthEnable", auth_enable),
     RING(AUTH, "AuthDisable", auth_disable),
     RING(AUTH, "AuthStatus", auth_status),
@@ -76,13 +65,14 @@ static const struct call_handler table[] = {
     RING(AUTH, "RoleDelete", auth_role_delete),
     RING(AUTH, "RoleGrantPermission", auth_role_grant),
     RING(AUTH, "RoleRevokePermission", auth_role_revoke),
-    LATER(LOCK, "Lock"),
-    LATER(LOCK, "Unlock"),
-    LATER(ELECTION, "Campaign"),
-    LATER(ELECTION, "Proclaim"),
-    LATER(ELECTION, "Leader"),
-    LATER_STREAM(ELECTION, "Observe"),
-    LATER(ELECTION, "Resign"),
+    QUEUE(LOCK, "Lock", lock_lock),
+    INNER(LOCK, "Unlock", lock_unlock),
+    QUEUE(ELECTION, "Campaign", election_campaign),
+    INNER(ELECTION, "Proclaim", election_proclaim),
+    INNER(ELECTION, "Leader", election_leader),
+    {"/" ELECTION "/Observe", ELECTION, "Observe", false, true, election_observe, NULL, election_observe_writable,
+        election_observe_closed},
+    INNER(ELECTION, "Resign", election_resign),
     UNARY(HEALTH, "Check", health_check),
     {"/" HEALTH "/Watch", HEALTH, "Watch", false, true, health_watch, NULL, NULL, NULL},
     UNARY(HEALTH, "List", health_list),

@@ -103,6 +103,10 @@ void server_free(struct server *s)
     free(s);
 }
 
+size_t server_handshakes(const struct server *s) { return s->handshake_count; }
+
+uint64_t server_tls_reloads(const struct server *s) { return s->tls != NULL ? tls_context_reloads(s->tls) : 0; }
+
 size_t server_conn_count(const struct server *s) { return s->conn_count; }
 
 uint16_t server_port(const struct server *s)

@@ -2,7 +2,9 @@
  * the start with 0, because alerts on rates need the step from 0 to 1. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/log.h"
 #include "common/metrics.h"
 #include "gatewayd/conn.h"
 
@@ -11,18 +13,23 @@
 struct method_stats {
     uint64_t started, received, sent;
     uint64_t handled[GRPC_CODES];
+    struct histogram took; /* metrics = extensive */
 };
 
 struct stats {
     struct method_stats *methods; /* as in route.c's table */
     uint64_t received_bytes, sent_bytes;
     uint64_t dropped[DROP_COUNT];
+    struct log_limit slow_limit;
 };
 
 void stats_init(struct gatewayd *g)
 {
     g->stats = xcalloc(1, sizeof(*g->stats));
     g->stats->methods = xcalloc(route_count(), sizeof(*g->stats->methods));
+    for (size_t i = 0; i < route_count(); i++) {
+        histogram_init(&g->stats->methods[i].took, 1000, 14);
+    }
 }
 
 void stats_fini(struct gatewayd *g)
@@ -51,6 +58,27 @@ void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_st
     struct method_stats *m = method_of(g, h);
     if (m != NULL) {
         m->handled[grpc_status]++;
+    }
+}
+
+/* Streams live as long as their clients want. */
+static void warn_if_slow(struct gatewayd *g, const struct call_handler *h, uint64_t ms)
+{
+    uint64_t limit_ms = g->conf->warning_unary_request_duration_ms, swallowed;
+    if (h->client_stream || h->server_stream || limit_ms == 0 || ms <= limit_ms ||
+        !log_allow(&g->stats->slow_limit, gatewayd_now_ms(g), &swallowed)) {
+        return;
+    }
+    log_warnx("stats: a request took too long: %s, took %llu ms, expected less than %llu ms; %llu like it before", h->path,
+        (unsigned long long)ms, (unsigned long long)limit_ms, (unsigned long long)swallowed);
+}
+
+void stats_took(struct gatewayd *g, const struct call_handler *h, uint64_t ms)
+{
+    struct method_stats *m = method_of(g, h);
+    if (m != NULL) {
+        histogram_observe_us(&m->took, ms * 1000);
+        warn_if_slow(g, h, ms);
     }
 }
 
@@ -114,6 +142,20 @@ static void per_code(struct gatewayd *g, struct buf *out)
     }
 }
 
+static void per_time(struct gatewayd *g, struct buf *out)
+{
+    static const char name[] = "grpc_server_handling_seconds";
+    metrics_help(out, name, METRICS_HISTOGRAM,
+        "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.");
+    for (size_t i = 0; i < route_count(); i++) {
+        const struct call_handler *h = route_at(i);
+        char labels[256];
+        snprintf(labels, sizeof(labels), "grpc_method=\"%s\",grpc_service=\"%s\",grpc_type=\"%s\"", h->method, h->service,
+            grpc_type(h));
+        histogram_render(out, name, labels, &g->stats->methods[i].took);
+    }
+}
+
 static void one(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
 {
     metrics_help(out, name, type, help);
@@ -126,9 +168,9 @@ static void per_drop(struct gatewayd *g, struct buf *out)
     static const char *const reasons[DROP_COUNT] = {
         [DROP_LIMIT] = "reason=\"limit\"", [DROP_SLOW] = "reason=\"slow\"", [DROP_MALFORMED] = "reason=\"malformed\"",
         [DROP_FLOOD] = "reason=\"flood\"", [DROP_UNREAD] = "reason=\"unread\"",
-        [DROP_TLS] = "reason=\"tls\""};
+        [DROP_TLS] = "reason=\"tls\"", [DROP_RATE] = "reason=\"rate\""};
     metrics_help(out, name, METRICS_COUNTER,
-        "Connections refused (limit, tls) or ended (slow, malformed, flood), and requests refused for answers not read (unread).");
+        "Connections refused (limit, tls) or ended (slow, malformed, flood), and requests refused for answers not read (unread) or too many (rate).");
     for (size_t i = 0; i < DROP_COUNT; i++) {
         metrics_u64(out, name, reasons[i], g->stats->dropped[i]);
     }
@@ -150,6 +192,9 @@ void stats_text(struct gatewayd *g, struct buf *out)
     per_method(g, out, "grpc_server_started_total", "Total number of RPCs started on the server.",
         offsetof(struct method_stats, started));
     per_code(g, out);
+    if (strcmp(g->conf->metrics, "extensive") == 0) {
+        per_time(g, out);
+    }
     per_method(g, out, "grpc_server_msg_received_total", "Total number of RPC stream messages received on the server.",
         offsetof(struct method_stats, received));
     per_method(g, out, "grpc_server_msg_sent_total", "Total number of gRPC stream messages sent by the server.",
@@ -163,6 +208,9 @@ void stats_text(struct gatewayd *g, struct buf *out)
     one(out, "trine_gateway_calls", METRICS_GAUGE, "gRPC calls that are open.", g->call_count);
     one(out, "trine_gateway_pending_requests", METRICS_GAUGE, "Requests on their way round the ring.", g->pending.count);
     one(out, "trine_gateway_queued_bytes", METRICS_GAUGE, "Bytes of answers that clients have not taken yet.", g->outbound_bytes);
+    one(out, "trine_gateway_tls_reloads_total", METRICS_COUNTER, "How often certificates, authorities or revocations were read again.",
+        g->server != NULL ? server_tls_reloads(g->server) : 0);
+    one(out, "trine_gateway_tls_handshakes", METRICS_GAUGE, "TLS handshakes under way.", g->server != NULL ? server_handshakes(g->server) : 0);
     per_drop(g, out);
     metrics_help(out, "trine_gateway_link_downs_total", METRICS_COUNTER, "How often the link to a sibling was lost.");
     one_link(out, g->raftd);

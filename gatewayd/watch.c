@@ -1,4 +1,4 @@
-/* watch - the client's side of watching: streams, creation, cancellation, progress, responses.
+/* watch - the client's side of watching: streams, creation, cancellation, progress, responses; and listeners (watch.h).
  * The rules and texts are spec/semantics.md §10 and §19.3. Events come from watch_feed.c; see watch.h for the machine.
  */
 #include "gatewayd/watch.h"
@@ -50,8 +50,31 @@ static void send_response(struct stream *s, const struct response *r, struct sha
     call_send(s->call, buf_slice(&head), pieces, count);
 }
 
+/* A piece is field `events` of WatchResponse: an mvccpb.Event (watch_feed.c). */
+static void listener_hear(struct listener *l, const struct shared_bytes *piece)
+{
+    struct slice bytes = slice_of(piece->data, piece->len), kv = SLICE_EMPTY;
+    struct pb_field f;
+    bool is_delete = false;
+    must(pb_next(&bytes, &f) == 1);
+    struct slice event = f.bytes;
+    while (pb_next(&event, &f) == 1) {
+        if (f.number == 1)
+            is_delete = f.varint != 0;
+        else if (f.number == 2)
+            kv = f.bytes;
+    }
+    l->event(l, is_delete, kv);
+}
+
 void watcher_send_pieces(struct watcher *w, int64_t rev)
 {
+    if (w->stream->listener) {
+        for (size_t i = 0; i < w->piece_count; i++)
+            listener_hear(w->stream->listener, w->pieces[i]);
+        watcher_drop_pieces(w);
+        return;
+    }
     /* A response above the mark is cut if the client allows it; all parts but the last say so (§10). */
     size_t mark = w->fragment ? w->stream->hub->g->message_bytes_max : SIZE_MAX, first = 0;
     while (first < w->piece_count) {
@@ -105,6 +128,12 @@ void watcher_free(struct watcher *w)
 
 void watcher_compacted(struct watcher *w, int64_t compact_rev)
 {
+    struct listener *l = w->stream->listener;
+    if (l) {
+        watcher_free(w);
+        l->lost(l);
+        return;
+    }
     send_response(w->stream, &(struct response){.watch_id = w->id, .canceled = true, .compact_rev = compact_rev}, NULL,
                   0);
     watcher_free(w);
@@ -128,7 +157,8 @@ void watcher_created(struct watcher *w, const struct fr_watching *m)
         watcher_free(w);
         return;
     }
-    send_response(s, &(struct response){.rev = m->rev, .watch_id = w->id, .created = true}, NULL, 0);
+    if (!s->listener)
+        send_response(s, &(struct response){.rev = m->rev, .watch_id = w->id, .created = true}, NULL, 0);
     w->next_rev = w->start_rev ? w->start_rev : m->rev + 1;
     w->fed = true;
     if (w->cancel_wanted) {
@@ -152,6 +182,13 @@ static struct watcher *stream_find(struct stream *s, int64_t id)
     return w;
 }
 
+static bool hub_is_full(const struct watch_hub *h)
+{
+    /* One range less than stored takes: the native door has one of its own. */
+    return h->watcher_count >= WATCHERS_MAX || HASH_COUNT(h->ranges) >= WATCH_RANGES_MAX - 1 ||
+           h->range_bytes >= WATCH_RANGE_BYTES_MAX;
+}
+
 /* Why this creation is refused; NULL: it is not. */
 static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCreateRequest *m, struct slice key,
                                   struct slice end)
@@ -163,11 +200,30 @@ static const char *create_refusal(struct stream *s, const Etcdserverpb__WatchCre
         return err_text(E_COMPACTED);
     if (m->watch_id != 0 && stream_find(s, m->watch_id))
         return err_text(E_WATCH_DUPLICATE_ID);
-    /* One range less than stored takes: the native door has one of its own. */
-    if (s->count >= WATCHERS_PER_STREAM_MAX || s->hub->watcher_count >= WATCHERS_MAX ||
-        HASH_COUNT(s->hub->ranges) >= WATCH_RANGES_MAX - 1 || s->hub->range_bytes >= WATCH_RANGE_BYTES_MAX)
+    if (s->count >= WATCHERS_PER_STREAM_MAX || hub_is_full(s->hub))
         return err_text(E_REQUEST_TOO_MANY_REQUESTS);
     return NULL;
+}
+
+/* A watcher whose range is known; its id is not yet taken. */
+static void watcher_begin(struct watcher *w, struct token *t, struct slice key, struct slice end, bool want_prev)
+{
+    struct stream *s = w->stream;
+    HASH_ADD(hh, s->watchers, id, sizeof(w->id), w);
+    s->count++;
+    s->hub->watcher_count++;
+    w->range = range_get(s->hub, key, end, want_prev);
+    out_watch(s->hub->g, t->number, w->range->id, w->range->want_prev, w->range->node.key, w->range->node.end);
+}
+
+static struct watcher *watcher_new(struct stream *s, int64_t start_rev)
+{
+    struct watcher *w = xcalloc(1, sizeof(*w));
+    w->stream = s;
+    w->state = WATCHER_CREATING;
+    w->start_rev = start_rev;
+    TAILQ_INSERT_TAIL(&s->all, w, of_stream);
+    return w;
 }
 
 static struct slice create_key(const Etcdserverpb__WatchCreateRequest *m)
@@ -181,17 +237,13 @@ static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateReques
     struct watch_hub *h = s->hub;
     struct slice key = create_key(m);
     struct slice end = slice_of(m->range_end.data, m->range_end.len);
-    struct watcher *w = xcalloc(1, sizeof(*w));
-    w->stream = s;
-    w->state = WATCHER_CREATING;
-    w->start_rev = m->start_revision;
+    struct watcher *w = watcher_new(s, m->start_revision);
     w->progress_notify = m->progress_notify;
     w->fragment = m->fragment;
     for (size_t i = 0; i < m->n_filters; i++) {
         w->no_put = w->no_put || m->filters[i] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NOPUT;
         w->no_delete = w->no_delete || m->filters[i] == ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE;
     }
-    TAILQ_INSERT_TAIL(&s->all, w, of_stream);
     w->refusal = refusal ? refusal : create_refusal(s, m, key, end);
     struct token *t = token_new(h, TOKEN_CREATE, s, w);
     if (w->refusal) {
@@ -205,11 +257,7 @@ static void watch_create(struct stream *s, const Etcdserverpb__WatchCreateReques
         s->next_id++;
     if (w->id == 0)
         w->id = s->next_id++;
-    HASH_ADD(hh, s->watchers, id, sizeof(w->id), w);
-    s->count++;
-    h->watcher_count++;
-    w->range = range_get(h, key, end, m->prev_kv);
-    out_watch(h->g, t->number, w->range->id, w->range->want_prev, w->range->node.key, w->range->node.end);
+    watcher_begin(w, t, key, end, m->prev_kv);
 }
 
 /* The long form of an error, as etcd tells it inside the stream. */
@@ -267,25 +315,52 @@ static void watch_cancel(struct stream *s, int64_t id)
         watcher_cancel(w);
 }
 
-static struct stream *stream_of(struct call *c)
+static struct stream *stream_new(struct call *c, struct listener *l)
 {
-    struct stream *s = call_state(c);
-    if (s)
-        return s;
-    s = xcalloc(1, sizeof(*s));
+    struct stream *s = xcalloc(1, sizeof(*s));
     s->call = c;
+    s->listener = l;
     s->hub = call_gateway(c)->watch;
     TAILQ_INIT(&s->all);
     TAILQ_INIT(&s->tokens);
     TAILQ_INIT(&s->behind);
     TAILQ_INSERT_TAIL(&s->hub->streams, s, of_hub);
     s->hub->stream_count++;
-    call_set_state(c, s);
+    return s;
+}
+
+static void stream_free(struct stream *s)
+{
+    struct watcher *w;
+    struct token *t;
+    while ((w = TAILQ_FIRST(&s->all)) != NULL)
+        watcher_free(w);
+    while ((t = TAILQ_FIRST(&s->tokens)) != NULL)
+        token_free(s->hub, t);
+    if (s->check)
+        pending_cancel(s->hub->g, s->check);
+    buf_fini(&s->checked);
+    if (s->hungry)
+        TAILQ_REMOVE(&s->hub->hungry, s, of_hungry);
+    TAILQ_REMOVE(&s->hub->streams, s, of_hub);
+    s->hub->stream_count--;
+    free(s);
+}
+
+static struct stream *stream_of(struct call *c)
+{
+    struct stream *s = call_state(c);
+    if (!s) {
+        s = stream_new(c, NULL);
+        call_set_state(c, s);
+    }
     return s;
 }
 
 void stream_pace(struct stream *s)
 {
+    if (s->listener)
+        return;
     call_pause(s->call, s->check != 0 || s->waiting >= WATCH_STREAM_WAITING_MAX || !stream_has_room(s));
 }
 
@@ -338,23 +413,37 @@ void watch_writable(struct call *c)
 void watch_closed(struct call *c)
 {
     struct stream *s = call_state(c);
-    struct watcher *w;
-    struct token *t;
     if (!s)
         return;
-    while ((w = TAILQ_FIRST(&s->all)) != NULL)
-        watcher_free(w);
-    while ((t = TAILQ_FIRST(&s->tokens)) != NULL)
-        token_free(s->hub, t);
-    if (s->check)
-        pending_cancel(s->hub->g, s->check);
-    buf_fini(&s->checked);
-    if (s->hungry)
-        TAILQ_REMOVE(&s->hub->hungry, s, of_hungry);
-    TAILQ_REMOVE(&s->hub->streams, s, of_hub);
-    s->hub->stream_count--;
     call_set_state(c, NULL);
-    free(s);
+    stream_free(s);
+}
+
+/* --- listeners -------------------------------------------------------------------------------- */
+
+int listener_start(struct listener *l, struct call *c, struct slice key, struct slice end, int64_t from)
+{
+    struct watch_hub *h = call_gateway(c)->watch;
+    must(!l->stream);
+    if (hub_is_full(h))
+        return E_REQUEST_TOO_MANY_REQUESTS;
+    l->stream = stream_new(c, l);
+    struct watcher *w = watcher_new(l->stream, from);
+    watcher_begin(w, token_new(h, TOKEN_CREATE, l->stream, w), key, end, false);
+    return OK;
+}
+
+void listener_stop(struct listener *l)
+{
+    if (l->stream)
+        stream_free(l->stream);
+    l->stream = NULL;
+}
+
+void listener_writable(struct listener *l)
+{
+    if (l->stream)
+        feed_pump(l->stream->hub, l->stream);
 }
 
 /* --- the hub ---------------------------------------------------------------------------------- */

@@ -41,6 +41,14 @@ enum watcher_state { WATCHER_CREATING, WATCHER_IN_STEP, WATCHER_BEHIND };
 struct range;
 struct stream;
 
+/* Somebody in this process who watches on behalf of a call of another kind (lock, election): one range, from one revision on, each
+ * event once and in order, also across restarts of the siblings. From within its callbacks it may not stop listening. */
+struct listener {
+    void (*event)(struct listener *l, bool is_delete, struct slice kv); /* mvccpb.KeyValue */
+    void (*lost)(struct listener *l); /* what came next for it is compacted: it hears nothing more */
+    struct stream *stream;            /* NULL: it does not listen */
+};
+
 struct watcher {
     int64_t id;
     struct stream *stream;
@@ -78,9 +86,10 @@ struct range {
     uint8_t name[]; /* want_prev, length of key (4 bytes), key, end */
 };
 
-/* One Watch call. */
+/* One Watch call; or one listener, whose call is then not paused and gets no WatchResponse. */
 struct stream {
     struct call *call;
+    struct listener *listener; /* NULL: the client itself is told */
     struct watch_hub *hub;
     struct watcher *watchers; /* hash by id */
     struct watcher_list all;  /* refused ones too */
@@ -167,5 +176,9 @@ void watcher_created(struct watcher *w, const struct fr_watching *m);
 void stream_progress(struct stream *s, int64_t rev);
 void stream_pace(struct stream *s); /* listens to the client, or not; s may be gone afterwards */
 void watcher_progress(struct watcher *w, int64_t rev);
+/* c lives at least until listener_stop. 0, or E_REQUEST_TOO_MANY_REQUESTS. */
+int listener_start(struct listener *l, struct call *c, struct slice key, struct slice end, int64_t from);
+void listener_stop(struct listener *l); /* fine for one who does not listen */
+void listener_writable(struct listener *l); /* its call has room again */
 
 #endif

@@ -50,7 +50,8 @@
     X(TOKEN, 58, "AuthenticateResponse", false) /* whose token? TokenAnswer below */ \
     X(AUTHORIZE, 59, "RangeRequest", false) /* may the user read this? empty: has he role root? answer: header alone */ \
     X(HASH, 60, "HashRequest", false) \
-    X(SNAPSHOT, 61, "MemberListResponse", false) /* who is in the cluster; the answer is the backup's bytes themselves */
+    X(SNAPSHOT, 61, "MemberListResponse", false) /* who is in the cluster; the answer is the backup's bytes themselves */ \
+    X(DOWNGRADE, 62, "DowngradeRequest", true) /* VALIDATE is a query */
 
 /* Auth. A password travels in PASSWORD alone, which is a read; it never enters the log.
  *

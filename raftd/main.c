@@ -124,7 +124,7 @@ static void dir_lock(const char *dir)
 
 static char *dirs_open(const struct conf *c)
 {
-    char *dir = xasprintf("%s/%s", c->data_dir, NAME_RAFT_DIR);
+    char *dir = c->wal_dir[0] != '\0' ? xstrdup(c->wal_dir) : xasprintf("%s/%s", c->data_dir, NAME_RAFT_DIR);
 
     if (priv_mkdir(c->data_dir, 0700, c->user) != 0 || priv_mkdir(dir, 0700, c->user) != 0)
         fatal("raftd: making %s", dir);

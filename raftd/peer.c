@@ -540,7 +540,8 @@ struct peers *peers_new(struct loop *loop, const struct peers_conf *conf, const 
     p->ops = ops;
     p->arg = arg;
     p->ping_ms = 5 * conf->conf->heartbeat_interval_ms;
-    p->dead_ms = MAX(3 * p->ping_ms, 2 * conf->conf->election_timeout_ms);
+    p->dead_ms = MAX(3 * p->ping_ms, conf_is_given(conf->conf, "raft-read-timeout") ? conf->conf->raft_read_timeout_ms
+                                                                                   : 2 * conf->conf->election_timeout_ms);
     p->connect_ms = MIN(MAX(conf->conf->election_timeout_ms, PEER_CONNECT_MS_MIN), PEER_CONNECT_MS_MAX);
     p->dial_ms_max = MIN(MAX(conf->conf->election_timeout_ms / 2, 2 * DIAL_MS_MIN), DIAL_MS_MAX);
     p->read_bytes = xmalloc(READ_BYTES);

@@ -9,6 +9,7 @@
 
 #include <endian.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -385,11 +386,22 @@ static void read_cb(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         peer_conn_flush(c); /* handshakes and PONGs do not wait for the turn's end */
 }
 
+/* What the other side's kernel does not take for so long will not be taken: the connection ends (raft-write-timeout). */
+static void limit_stall(struct peer_conn *c)
+{
+    unsigned ms = (unsigned)MIN(c->peers->conf.conf->raft_write_timeout_ms, (uint64_t)INT_MAX);
+    uv_os_fd_t fd;
+
+    if (uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+}
+
 static void conn_begin(struct peer_conn *c)
 {
     struct peers *p = c->peers;
 
     uv_tcp_nodelay(&c->tcp, 1);
+    limit_stall(c);
     if (uv_read_start((uv_stream_t *)&c->tcp, alloc_cb, read_cb) != 0) {
         peer_conn_close(c, "read");
         return;

@@ -56,7 +56,7 @@ struct raft *raft_new(const struct raft_conf *conf, const struct raft_start *sta
     r->vote_from = start->vote_from;
 
     start_members(r, start);
-    raft_elect_timer(r);
+    raft_elect_first_timer(r);
     if (raft_config_quorum(&r->config) == 1 && raft_config_is_voter(&r->config, conf->id))
         r->election_at_ms = now_ms; /* no one could object: why wait */
     r->told_soft = (struct raft_soft){.role = r->role, .term = r->term};

@@ -53,6 +53,7 @@ struct raft_conf {
     size_t cache_bytes_max;    /* applied entries kept in memory for followers and stored */
     size_t uncommitted_bytes_max; /* proposals above it are refused */
     uint64_t keep_entries; /* kept below what is durable, so that a follower needs no snapshot; 0: 5000 */
+    bool hasten; /* do not wait a whole timeout for the first election */
     struct raft_storage storage;
 };
 

@@ -13,6 +13,14 @@ void raft_elect_timer(struct raft *r)
     r->election_at_ms = r->now_ms + r->conf.election_ms + rand_below(&r->rand, r->conf.election_ms);
 }
 
+/* At the start nobody was heard yet. With pre-vote it disturbs nobody to ask early: time enough for a leader's beats. */
+void raft_elect_first_timer(struct raft *r)
+{
+    raft_elect_timer(r);
+    if (r->conf.hasten && r->conf.pre_vote)
+        r->election_at_ms -= MAX(r->conf.election_ms, 3 * r->conf.heartbeat_ms) - 3 * r->conf.heartbeat_ms;
+}
+
 /* A leader knows that it is heard as long as check-quorum lets it lead. */
 bool raft_elect_is_sticky(const struct raft *r)
 {

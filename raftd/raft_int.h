@@ -195,7 +195,8 @@ void *raft_grow(void *items, size_t count, size_t *cap, size_t size); /* room fo
 void raft_out_fini(struct raft_out *o);
 
 /* raft_elect.c */
-void raft_elect_timer(struct raft *r); /* draws a new timeout */
+void raft_elect_timer(struct raft *r);
+void raft_elect_first_timer(struct raft *r); /* draws a new timeout */
 void raft_elect_gone(struct raft *r, uint64_t member);
 void raft_elect_tick(struct raft *r);
 void raft_elect_campaign(struct raft *r, bool transfer);

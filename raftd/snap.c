@@ -14,6 +14,7 @@
 #define SNAP_AGAIN_MS 1000
 /* The other side was silent this long: the transfer ends. */
 #define SNAP_SILENCE_MS 15000
+#define SNAP_RATE_MIN (256 * KIB)
 
 static struct link *stored_link(struct raftd *d)
 {
@@ -303,6 +304,30 @@ static void ask_run(struct raftd *d, uint64_t now_ms)
 
 /* --- frames ------------------------------------------------------------------------------------------------------------ */
 
+/* Parts are paid for when they leave; the window is what may be ahead of it. */
+static void part_out(struct raftd *d, const struct frame *f)
+{
+    struct snap_out *o = &d->snap->out;
+    uint64_t rate = d->conf.snapshot_bytes_per_second, now_us = loop_now_ms(d->loop) * 1000;
+
+    /* Slower, and the member would take us for silent. */
+    if (rate > 0)
+        rate = MAX(rate, (uint64_t)SNAP_RATE_MIN);
+    if (rate > 0)
+        o->pace_us = MAX(o->pace_us, now_us) + (uint64_t)f->snap_part.bytes.len * 1000000 / rate;
+    to_peer(d, o->to, f); /* dropped: asked for again */
+}
+
+static void more_run(struct raftd *d, uint64_t now_ms)
+{
+    struct snap_out *o = &d->snap->out;
+
+    if (!o->more_waits || o->state != SNAP_SENDING || now_ms * 1000 < o->pace_us)
+        return;
+    o->more_waits = false;
+    link_send(stored_link(d), &(struct frame){.type = FR_SNAP_MORE, .snap_more = o->more});
+}
+
 int snap_stored_frame(struct raftd *d, const struct frame *f)
 {
     struct snap_out *o = &d->snap->out;
@@ -312,7 +337,7 @@ int snap_stored_frame(struct raftd *d, const struct frame *f)
         return in_saved(d, &f->snap_saved);
     case FR_SNAP_PART:
         if (f->snap_part.id == o->id && o->state == SNAP_SENDING)
-            to_peer(d, o->to, f); /* dropped: asked for again */
+            part_out(d, f);
         return 0;
     case FR_SNAP_MORE:
         return in_more(d, &f->snap_more);
@@ -332,7 +357,9 @@ static void peer_more(struct raftd *d, uint64_t member, const struct frame *f)
         return;
     }
     o->heard_ms = loop_now_ms(d->loop);
-    link_send(stored_link(d), f);
+    o->more = f->snap_more; /* the latest says all that an earlier one did, or is repeated */
+    o->more_waits = true;
+    more_run(d, o->heard_ms);
 }
 
 static void peer_said(struct raftd *d, uint64_t member, const struct fr_snap_said *f)
@@ -395,6 +422,7 @@ bool snap_run(struct raftd *d, uint64_t now_ms)
 
     out_run(d);
     ask_run(d, now_ms);
+    more_run(d, now_ms);
     silence_check(d, now_ms);
     snap_hand_try(d);
     snap_repair_check(d);
@@ -410,6 +438,8 @@ uint64_t snap_deadline(const struct raftd *d)
 
     if (n->out.state != SNAP_IDLE)
         at = MIN(at, n->out.heard_ms + SNAP_SILENCE_MS);
+    if (n->out.more_waits)
+        at = MIN(at, (n->out.pace_us + 999) / 1000);
     if (n->in.state != SNAP_IDLE)
         at = MIN(at, n->in.again_ms);
     else if (n->store_lost || (n->repairing && n->repair.vote_from == UINT64_MAX))

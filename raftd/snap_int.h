@@ -15,6 +15,10 @@ struct snap_out {
     bool forgot;
     uint64_t vote_from;
     uint64_t heard_ms; /* of the member */
+    /* Bandwidth: what was sent is paid for at pace_us; credit that comes before is given to stored then. */
+    uint64_t pace_us;
+    bool more_waits;
+    struct fr_snap_more more;
 };
 
 struct snap_in {

@@ -250,6 +250,8 @@ void start_core(struct raftd *d, const struct wal_found *found, uint64_t now_ms)
         .heartbeat_ms = (uint32_t)d->conf.heartbeat_interval_ms,
         .pre_vote = d->conf.pre_vote,
         .check_quorum = true,
+        .hasten = d->conf.initial_election_tick_advance,
+        .keep_entries = d->conf.snapshot_catchup_entries,
         .append_bytes_max = RAFT_APPEND_BYTES,
         .inflight_bytes_max = RAFT_INFLIGHT_BYTES,
         .cache_bytes_max = RAFT_CACHE_BYTES,

@@ -135,6 +135,8 @@ static int apply_kind(struct stored *s, const struct command *c, const struct fr
         return 0;
     case COMMAND_ALARM:
         return alarm_apply(s, c->body, out);
+    case COMMAND_DOWNGRADE:
+        return downgrade_apply(s, c->body, out);
     default:
         return auth_apply(s, c, fr->index, out);
     }
@@ -185,6 +187,17 @@ int apply_entry(struct stored *s, const struct fr_apply *fr)
     return 0;
 }
 
+/* What clients feel: entries are applied one after the other. */
+static void warn_if_slow(struct stored *s, uint64_t us)
+{
+    uint64_t limit_ms = s->conf->warning_apply_duration_ms, swallowed;
+
+    if (limit_ms > 0 && us > limit_ms * 1000 && log_allow(&s->slow_limit, loop_now_ms(s->loop), &swallowed))
+        log_warnx("apply: entries took too long: up to %llu, took %llu ms, expected less than %llu ms, %zu bytes; %llu like it before",
+                  (unsigned long long)s->applied, (unsigned long long)(us / 1000), (unsigned long long)limit_ms, s->batch_bytes,
+                  (unsigned long long)swallowed);
+}
+
 void apply_end(struct stored *s)
 {
     uint64_t us;
@@ -201,7 +214,9 @@ void apply_end(struct stored *s)
         log_info("stored: the log has made the store whole again, applied %llu", (unsigned long long)s->applied);
     }
     histogram_observe_us(&s->stats.commit, clock_now_us() - us);
-    histogram_observe_us(&s->stats.apply, clock_now_us() - s->batch_us);
+    us = clock_now_us() - s->batch_us;
+    histogram_observe_us(&s->stats.apply, us);
+    warn_if_slow(s, us);
 
     /* Written: now it may be told. Results first, somebody waits for them; but before the result of a change of auth, what
      * it is now, so that the gateway looks at its next request with that in mind. */

@@ -4,9 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
 #include "common/file.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "stored/mvcc_inner.h"
 #include "stored/stored.h"
@@ -246,8 +248,38 @@ static int applied_check(struct fill *f, uint64_t index, struct buf *why)
     return err;
 }
 
+/* Opens it once, as it will be opened when it takes its place: damage is found before that, and the index is written down, so
+ * that the moment of the change is short. What the opening noted about durability is taken back: it belongs to the directory
+ * that the store moves out of, and the marker says the same. */
+static int open_once(const char *dir, uint64_t index, struct buf *why)
+{
+    struct leases *leases = leases_new(1);
+    struct mvcc_conf conf = {.dir = dir, .cache_bytes = 1, .leases = leases, .checkpoint_revs_min = 1};
+    struct fill f = {.batch = db_batch_new()};
+    struct mvcc *m;
+    int err = mvcc_open(&m, &conf, why);
+
+    if (!err) {
+        mvcc_checkpoint(m);
+        mvcc_close(m);
+        char *synced = xasprintf("%.*sSYNCED", (int)(strrchr(dir, '/') + 1 - dir), dir);
+        if (unlink(synced) != 0)
+            fatal("snap: removal of %s", synced);
+        free(synced);
+        err = db_open(&f.db, dir, false, why);
+    }
+    if (!err) {
+        marker_write(&f, index);
+        db_close(f.db);
+    }
+    db_batch_free(f.batch);
+    leases_free(leases);
+    return err;
+}
+
 int fill_end(struct fill *f, uint64_t index, struct buf *why)
 {
+    char *dir = xstrdup(db_dir(f->db));
     int err = applied_check(f, index, why);
 
     if (!err) {
@@ -256,6 +288,9 @@ int fill_end(struct fill *f, uint64_t index, struct buf *why)
         err = read_again(f, why);
     }
     fill_free(f);
+    if (!err)
+        err = open_once(dir, index, why);
+    free(dir);
     return err;
 }
 

@@ -27,7 +27,7 @@ struct fill;
 int fill_open(struct fill **fill, const char *dir, struct buf *why);
 /* 0; E_MALFORMED: not pairs, or not behind those before: nothing of it was written. */
 int fill_part(struct fill *f, struct slice bytes);
-/* Syncs, reads all of it again, closes; the store can be opened by mvcc_open then. E_DAMAGED: it is not a store as of
+/* Syncs, reads all of it again, writes its index down, closes; the store can be opened by mvcc_open then, quickly. E_DAMAGED: it is not a store as of
  * index. Frees f in any case. */
 int fill_end(struct fill *f, uint64_t index, struct buf *why);
 void fill_free(struct fill *f); /* gives up; NULL is fine. What is in dir is the caller's to remove. */

@@ -141,6 +141,15 @@ void lease_cmd_expire(struct stored *s, struct slice body, uint64_t entry_term)
     }
 }
 
+/* "It is gone" is only said when that is true for everybody, so that the client can take the same id again (§11). */
+bool lease_cmd_renewal_waits(const struct stored *s, struct slice body)
+{
+    int64_t id, unused, left, granted;
+
+    return decode_two(body, &id, &unused) == 0 && lease_exists(s->leases, id) &&
+           lease_time_to_live(s->leases, id, &left, &granted, loop_now_ms(s->loop)) == E_LEASE_NOT_FOUND;
+}
+
 int lease_cmd_keep_alive(struct stored *s, struct slice body, struct buf *out)
 {
     int64_t id, unused, ttl = 0;

@@ -1,5 +1,6 @@
-/* main - stored's table of contents. What happens in between: stored.c, in.c. */
+/* main - stored's table of contents. What happens in between: stored.c, in.c; `stored restore` and `stored inspect`: offline.c. */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -10,6 +11,7 @@
 #include "common/opt.h"
 #include "common/priv.h"
 #include "proto/names.h"
+#include "stored/offline.h"
 #include "stored/stored.h"
 
 #define DIR_MODE 0700
@@ -46,6 +48,13 @@ static void take_lock(const struct conf *conf)
     free(path);
 }
 
+/* Before rights are given up: locking needs one, keeping it does not. */
+static void lock_memory(const struct conf *conf)
+{
+    if (conf->memory_mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+        fatal("stored: memory-mlock: cannot lock memory (LimitMEMLOCK=infinity lets it)");
+}
+
 static void term_cb(void *arg)
 {
     stored_stop(arg);
@@ -54,14 +63,20 @@ static void term_cb(void *arg)
 int main(int argc, char **argv)
 {
     static struct stored s;
+    struct offline offline;
     struct conf conf;
     struct loop *loop;
 
+    offline_take(&offline, &argc, argv);
     opt_load(&conf, argc, argv);
+    offline_open(&offline, &conf); /* a file that only we may read, perhaps */
     make_dirs(&conf);
     priv_limits();
+    lock_memory(&conf);
     priv_drop(conf.user);
     take_lock(&conf);
+    if (offline.file)
+        return offline_restore(&offline, &conf);
 
     loop = loop_new();
     loop_signals(loop, term_cb, NULL, &s);

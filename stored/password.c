@@ -104,7 +104,7 @@ static bool argon_is_right(struct slice hash, struct slice password)
 
     memcpy(text, hash.data, hash.len);
     text[hash.len] = '\0';
-    return crypto_pwhash_str_verify(text, (const char *)password.data, password.len) == 0;
+    return crypto_pwhash_str_verify(text, password.len ? (const char *)password.data : "", password.len) == 0;
 }
 
 static bool bcrypt_is_right(struct slice hash, struct slice password)

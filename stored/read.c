@@ -545,6 +545,9 @@ static bool answer_now(struct stored *s, struct gateway *g, struct read_request 
         case COMMAND_ALARM:
             err = alarm_get(s, r->c.body, &out);
             break;
+        case COMMAND_DOWNGRADE:
+            err = downgrade_validate(s, r->c.body, &out);
+            break;
         case COMMAND_PASSWORD:
             auth_password_ask(g, r->req, r->c.body);
             return true;
@@ -590,6 +593,8 @@ void read_run(struct stored *s)
         struct gateway *g = asker(s, r);
 
         TAILQ_REMOVE(&s->arrived, r, link);
+        if (g && !r->err && r->c.kind == COMMAND_LEASE_KEEP_ALIVE && r->index <= applied && lease_cmd_renewal_waits(s, r->c.body))
+            r->index = applied + 1; /* looks again with each entry; the revoke is one of them */
         if (g && r->index > applied) {
             TAILQ_INSERT_TAIL(&s->parked, r, link);
         } else if (!g || answer_now(s, g, r)) {

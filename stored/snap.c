@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/err.h"
 #include "common/limits.h"
@@ -273,11 +274,12 @@ static void swap_poll_cb(void *arg, uint64_t now_ms)
         loop_timer_set(l->timer, now_ms + SNAP_POLL_MS);
         return;
     }
+    uint64_t begun_us = clock_now_us();
     load_clear(l);
     save_end(&s->snap->save);
     stored_reopen(s);
-    log_info("snap: the store is now as of entry %llu, revision %lld", (unsigned long long)index,
-             (long long)mvcc_rev(s->mvcc));
+    log_info("snap: the store is now as of entry %llu, revision %lld; the change took %llu ms", (unsigned long long)index,
+             (long long)mvcc_rev(s->mvcc), (unsigned long long)(clock_now_us() - begun_us) / 1000);
     /* First that, then APPLIED: raftd has to know why we are where we are. */
     link_send(s->raft, FRAME(snap_loaded, SNAP_LOADED, .id = id, .index = index));
     link_pause(s->raft, false);

@@ -59,7 +59,7 @@ static void answer_api(struct stored *s, const struct fr_status *fr, struct buf 
     pb_add_uint(out, 10, fr->raft_known ? fr->is_learner != 0 : s->is_learner);
     pb_add_bytes(out, 11, slice_str(TRINE_CLUSTER_VERSION));
     pb_add_int(out, 12, s->conf->quota_backend_bytes ? s->conf->quota_backend_bytes : (int64_t)QUOTA_BYTES_DEFAULT);
-    pb_add_message(out, 13, SLICE_EMPTY); /* downgradeInfo: set, and no downgrade is under way */
+    downgrade_add_info(s, out);
 }
 
 /* --- /health --------------------------------------------------------------------------------------------------- */

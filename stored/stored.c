@@ -106,7 +106,7 @@ static int ignore_pair(void *arg, struct slice key, struct slice value)
 /* mvcc_open reads what it needs itself; what other modules keep in the store must be readable too. */
 static int try_open(struct stored *s, struct buf *why)
 {
-    static const char prefixes[] = {META_LEASE, META_ALARM, META_RESULTS, META_IDENTITY,
+    static const char prefixes[] = {META_LEASE, META_ALARM, META_RESULTS, META_IDENTITY, META_DOWNGRADE,
                                     META_AUTH,  META_USER,  META_ROLE,    META_TOKEN};
     char *dir = xasprintf("%s/%s/db", s->conf->data_dir, NAME_STORE_DIR);
     struct mvcc_conf mc = {.dir = dir, .cache_bytes = s->conf->cache_bytes, .leases = s->leases};
@@ -176,6 +176,7 @@ static void store_begin(struct stored *s)
     s->applied = mvcc_applied(s->mvcc);
     lease_cmd_load(s);
     alarm_load(s);
+    downgrade_load(s);
     auth_load(s);
     results_load(s);
     if (mvcc_meta_each(s->mvcc, META_IDENTITY, load_identity, s) != 0)
@@ -227,6 +228,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     store_begin(s);
     if (s->blank)
         keep_identity(s);
+    upkeep_defragment_at_start(s);
 }
 
 void stored_reopen(struct stored *s)

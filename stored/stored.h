@@ -10,6 +10,7 @@
 #include <bsd/sys/queue.h>
 
 #include "common/conf.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "proto/command.h"
@@ -65,6 +66,7 @@
 #define META_LEASE 'l'    /* id -> ttl, index of the grant */
 #define META_RESULTS 'o'  /* index of the batch -> results of this node's gateways */
 #define META_ALARM 'a'    /* member id, kind -> empty */
+#define META_DOWNGRADE 'd' /* "target" -> version, while there is a job */
 #define META_IDENTITY 'n' /* "id" -> cluster id, member id */
 #define META_AUTH 'A'     /* these four: auth.h */
 #define META_USER 'u'
@@ -166,10 +168,12 @@ struct stored {
     struct loop_timer *history_timer;
 
     struct snap *snap;
+    char downgrade_target[24]; /* "3.6.0"; empty: no job */
     bool blank; /* the store was damaged and set aside: what is here lacks what was once told, until it has caught up */
 
     bool stopping;
     struct stored_stats stats;
+    struct log_limit slow_limit; /* warning-apply-duration */
 };
 
 /* --- stored.c: the daemon's state from its beginning to its end ------------------------------------------ */
@@ -212,6 +216,7 @@ int lease_cmd_grant(struct stored *s, struct slice body, uint64_t index, struct 
 int lease_cmd_revoke(struct stored *s, struct slice body, struct buf *out);
 void lease_cmd_expire(struct stored *s, struct slice body, uint64_t entry_term);
 /* Queries, on the loop's thread. */
+bool lease_cmd_renewal_waits(const struct stored *s, struct slice body); /* its lease is due: wait until it is revoked */
 int lease_cmd_keep_alive(struct stored *s, struct slice body, struct buf *out);
 int lease_cmd_time_to_live(struct stored *s, struct slice body, struct buf *out);
 int lease_cmd_leases(struct stored *s, struct buf *out);
@@ -264,6 +269,7 @@ void upkeep_compacted(struct stored *s, uint64_t index); /* a compaction was app
 void upkeep_wait_compacted(struct stored *s, const struct command *c, struct slice body);
 bool upkeep_barrier(struct gateway *g, uint64_t req, struct slice body); /* true: answered later, after physical compactions */
 void upkeep_defragment(struct gateway *g, uint64_t req);
+void upkeep_defragment_at_start(struct stored *s); /* if it frees bootstrap-defrag-threshold-megabytes */
 void upkeep_hash(struct gateway *g, uint64_t req, struct slice body);
 void upkeep_hash_all(struct gateway *g, uint64_t req);
 
@@ -272,6 +278,12 @@ struct auto_compact *auto_compact_new(const struct conf *conf, uint64_t now_ms);
 void auto_compact_free(struct auto_compact *a);
 /* The revision to compact to now, or 0. To be called at least every second. */
 int64_t auto_compact_tick(struct auto_compact *a, uint64_t now_ms, int64_t rev, bool leading);
+
+/* --- downgrade.c --- answers are DowngradeResponse */
+void downgrade_load(struct stored *s);
+int downgrade_apply(struct stored *s, struct slice body, struct buf *out);    /* ENABLE, CANCEL */
+int downgrade_validate(struct stored *s, struct slice body, struct buf *out); /* VALIDATE */
+void downgrade_add_info(const struct stored *s, struct buf *out);             /* to StatusResponse */
 
 /* --- alarm.c ------------------------------------------------------------------------------------------------------------- */
 enum alarm_kind { ALARM_NONE = 0, ALARM_NOSPACE = 1, ALARM_CORRUPT = 2 };

@@ -356,6 +356,25 @@ static bool chores_are_full(struct gateway *g, uint64_t req)
     return true;
 }
 
+void upkeep_defragment_at_start(struct stored *s)
+{
+    uint64_t least = s->conf->bootstrap_defrag_threshold_megabytes * MIB;
+    struct mvcc_stats stats;
+
+    mvcc_get_stats(s->mvcc, &stats);
+    uint64_t frees = stats.disk_bytes - MIN(stats.disk_bytes, stats.disk_used_bytes);
+
+    if (least == 0 || frees < least)
+        return;
+    if (!space_can_defragment(s)) {
+        log_warnx("defrag: not at this start: the disk is full");
+        return;
+    }
+    log_info("defrag: at the start, to free some %llu bytes", (unsigned long long)frees);
+    chore_add(s, CHORE_DEFRAGMENT, NULL, 0);
+    chores_run(s);
+}
+
 void upkeep_defragment(struct gateway *g, uint64_t req)
 {
     if (chores_are_full(g, req))

@@ -36,6 +36,9 @@ static const struct command_def commands[] = {
     {"member update", "ID --peer-urls URLS", "change a member's peer URLs", member_update_run},
     {"member promote", "ID", "make a learner a voting member", member_promote_run},
     {"move-leader", "ID", "hand leadership to another member; asks the leader's node", move_leader_run},
+    {"snapshot status", "FILE", "hash, revision and size of a snapshot file, after a look at all of it", snapshot_status_run},
+    {"snapshot restore", "FILE --data-dir DIR [--skip-hash-check] [stored's options]",
+     "a new member's data directory from a snapshot file, of this suite or of etcd", snapshot_restore_run},
     {"alarm list", "", "alarms that are raised", alarm_list_run},
     {"alarm disarm", "", "take all alarms back", alarm_disarm_run},
 };

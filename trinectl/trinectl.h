@@ -81,6 +81,10 @@ int health_run(struct ctl *ctl, int argc, char **argv);
 int hashkv_run(struct ctl *ctl, int argc, char **argv);
 int defrag_run(struct ctl *ctl, int argc, char **argv);
 
+/* snapshot.c */
+int snapshot_status_run(struct ctl *ctl, int argc, char **argv);
+int snapshot_restore_run(struct ctl *ctl, int argc, char **argv);
+
 /* member.c */
 int member_list_run(struct ctl *ctl, int argc, char **argv);
 int member_add_run(struct ctl *ctl, int argc, char **argv);

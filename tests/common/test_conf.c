@@ -135,6 +135,7 @@ Test(conf, numbers_are_good_at_their_limits_and_refused_over_them)
         {"gateway-id", "1", "16", "0", "17", "1..16"},
         {"max-request-bytes", "1024", "10485760", "1023", "10485761", "1024..10485760"},
         {"max-concurrent-streams", "1", "4294967295", "0", "4294967296", "1..4294967295"},
+        {"snapshot-bytes-per-second", "0", "1099511627776", NULL, "1099511627777", "0..1099511627776"},
         {"wal-segment-bytes", "1048576", "1073741824", "1048575", "1073741825", "1048576..1073741824"},
         {"compaction-sleep-interval", "0", "60s", NULL, "60001ms", "0..1m"},
         {"watch-progress-notify-interval", "100ms", "2562047h", "99ms", NULL, "100ms or more"},

@@ -17,12 +17,15 @@
 #include <nghttp2/nghttp2.h>
 
 #include "common/mem.h"
+#include "common/tls.h"
 
 #define GCLIENT_WINDOW (1 << 30)
 
 struct gclient {
     int fd;
     bool lost;
+    struct tls *tls; /* NULL: cleartext */
+    struct buf plain; /* TLS: what a read gave */
     nghttp2_session *session;
     struct buf out; /* bytes the socket has not taken yet */
     size_t out_pos;
@@ -170,7 +173,31 @@ static ssize_t read_data(nghttp2_session *session, int32_t stream, uint8_t *to, 
     return (ssize_t)n;
 }
 
-struct gclient *gclient_connect(const char *host, int port)
+/* On a blocking socket. */
+static bool tls_meet(struct tls *t, int fd)
+{
+    struct timeval patience = {.tv_sec = 10};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    int err = tls_handshake(t);
+    struct buf cipher = BUF_INIT;
+    uint8_t in[4096];
+    while (!err) {
+        tls_output(t, &cipher);
+        if (cipher.len > 0 && send(fd, cipher.data, cipher.len, MSG_NOSIGNAL) != (ssize_t)cipher.len)
+            err = -1;
+        buf_reset(&cipher);
+        if (err || tls_is_ready(t))
+            break;
+        ssize_t n = recv(fd, in, sizeof(in), 0);
+        err = n > 0 ? tls_input(t, slice_of(in, (size_t)n)) : -1;
+        if (!err)
+            err = tls_handshake(t);
+    }
+    buf_fini(&cipher);
+    return !err;
+}
+
+static struct gclient *connect_to(const char *host, int port, struct tls_context *context)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     if (inet_pton(AF_INET, host, &to.sin_addr) != 1)
@@ -183,10 +210,17 @@ struct gclient *gclient_connect(const char *host, int port)
     }
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    struct tls *tls = context ? tls_new(context, host) : NULL;
+    if (tls && !tls_meet(tls, fd)) {
+        tls_free(tls);
+        close(fd);
+        return NULL;
+    }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 
     struct gclient *c = xcalloc(1, sizeof(*c));
     c->fd = fd;
+    c->tls = tls;
     snprintf(c->authority, sizeof(c->authority), "%s:%d", host, port);
     nghttp2_session_callbacks *cb;
     nghttp2_session_callbacks_new(&cb);
@@ -199,6 +233,16 @@ struct gclient *gclient_connect(const char *host, int port)
     nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
     nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, GCLIENT_WINDOW);
     return c;
+}
+
+struct gclient *gclient_connect(const char *host, int port)
+{
+    return connect_to(host, port, NULL);
+}
+
+struct gclient *gclient_connect_tls(const char *host, int port, struct tls_context *tls)
+{
+    return connect_to(host, port, tls);
 }
 
 static void client_lose(struct gclient *c)
@@ -218,6 +262,8 @@ void gclient_free(struct gclient *c)
     client_lose(c);
     nghttp2_session_del(c->session);
     close(c->fd);
+    tls_free(c->tls);
+    buf_fini(&c->plain);
     buf_fini(&c->out);
     free(c);
 }
@@ -318,6 +364,14 @@ void gclient_flush(struct gclient *c)
             ssize_t n;
             while (c->out.len < 64 * 1024 && (n = nghttp2_session_mem_send(c->session, &data)) > 0)
                 buf_add(&c->out, data, (size_t)n);
+            if (c->tls) {
+                if (c->out.len > 0 && tls_write(c->tls, buf_slice(&c->out)) != 0) {
+                    client_lose(c);
+                    return;
+                }
+                buf_reset(&c->out);
+                tls_output(c->tls, &c->out);
+            }
             if (c->out.len == 0)
                 return;
         }
@@ -332,6 +386,22 @@ void gclient_flush(struct gclient *c)
     }
 }
 
+/* False: the connection is over. */
+static bool received(struct gclient *c, struct slice bytes)
+{
+    int err = 0;
+    if (c->tls) {
+        buf_reset(&c->plain);
+        err = tls_input(c->tls, bytes);
+        if (!err)
+            err = tls_read(c->tls, &c->plain);
+        bytes = buf_slice(&c->plain);
+    }
+    if (bytes.len > 0 && nghttp2_session_mem_recv(c->session, bytes.data, bytes.len) < 0)
+        return false;
+    return !err;
+}
+
 void gclient_readable(struct gclient *c)
 {
     uint8_t data[65536];
@@ -339,7 +409,7 @@ void gclient_readable(struct gclient *c)
         ssize_t n = recv(c->fd, data, sizeof(data), 0);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
-        if (n <= 0 || nghttp2_session_mem_recv(c->session, data, (size_t)n) < 0) {
+        if (n <= 0 || !received(c, slice_of(data, (size_t)n))) {
             client_lose(c);
             return;
         }

@@ -1,4 +1,4 @@
-/* gclient - a small gRPC client over cleartext HTTP/2 (nghttp2), for tests and the benchmark: what etcdctl cannot say,
+/* gclient - a small gRPC client over HTTP/2 (nghttp2), cleartext or TLS, for tests and the benchmark: what etcdctl cannot say,
  * and what it cannot say fast enough. Single-threaded and non-blocking inside; tests use the waiting forms. */
 #ifndef TESTS_LIB_GCLIENT_H
 #define TESTS_LIB_GCLIENT_H
@@ -7,6 +7,7 @@
 
 struct gclient;
 struct gcall;
+struct tls_context;
 
 /* How a call ended: the gRPC status, or one of these when the connection said otherwise. */
 enum { GCALL_STATUS_CONNECTION_LOST = -1, GCALL_STATUS_RESET = -2, GCALL_STATUS_NOT_GRPC = -3 };
@@ -19,6 +20,8 @@ struct gcall_ops {
 
 /* Connects (blocking). NULL if refused. */
 struct gclient *gclient_connect(const char *host, int port);
+/* The same by TLS; borrowed. NULL if refused, or if the handshake fails at our end or does not come about within 10 s. */
+struct gclient *gclient_connect_tls(const char *host, int port, struct tls_context *tls);
 void gclient_free(struct gclient *c); /* open calls end with CONNECTION_LOST first */
 
 /* Starts a call; message is queued at once if not NULL data. half_close: no more messages follow. extra: name, value pairs

@@ -85,18 +85,20 @@ static bool wait_healthy(const struct node *n, int ms)
     return true;
 }
 
-void node_start(struct node *n, const char *const *options)
+static void start(struct node *n, bool tls, const char *const *options)
 {
     const char *build = getenv("TRINE_BUILD");
-    char port[16], peer_port[16], bin[256], log[160];
-    const char *argv[64] = {"deploy/node.sh", "--dir", n->dir, "--port", port, "--peer-port", peer_port, "--bin", bin, "--"};
-    size_t argc = 10;
+    char port[16], peer_port[16], tls_port[16], bin[256], log[160];
+    const char *argv[64] = {"deploy/node.sh", "--dir", n->dir, "--port", port, "--peer-port", peer_port, "--bin", bin, "--tls-port", tls_port, "--"};
+    size_t argc = 12;
     setvbuf(stdout, NULL, _IOLBF, 0); /* what hangs and is killed has said how far it came */
     strcpy(n->dir, "/tmp/trine-node.XXXXXX");
     if (!mkdtemp(n->dir))
         exit(2);
     n->port = free_port();
     snprintf(port, sizeof(port), "%d", n->port);
+    n->tls_port = tls ? free_port() : 0;
+    snprintf(tls_port, sizeof(tls_port), "%d", n->tls_port);
     snprintf(peer_port, sizeof(peer_port), "%d", free_port());
     snprintf(bin, sizeof(bin), "%s/bin", build ? build : "build");
     snprintf(log, sizeof(log), "%s.log", n->dir);
@@ -123,6 +125,16 @@ void node_start(struct node *n, const char *const *options)
         printf("(no log)\n");
     node_stop(n);
     exit(2);
+}
+
+void node_start(struct node *n, const char *const *options)
+{
+    start(n, false, options);
+}
+
+void node_start_tls(struct node *n, const char *const *options)
+{
+    start(n, true, options);
 }
 
 /* The runner gives each daemon 5 s. */

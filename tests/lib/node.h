@@ -9,11 +9,14 @@
 struct node {
     char dir[128];
     int port;
+    int tls_port; /* 0: none */
     long runner; /* pid of node.sh */
 };
 
 /* Starts a node and waits until it is healthy; options (NULL-ended, may be NULL) go to all daemons. Exits with a message on failure. */
 void node_start(struct node *n, const char *const *options);
+/* The same, with a further port for https; options say whose certificate. */
+void node_start_tls(struct node *n, const char *const *options);
 void node_stop(struct node *n); /* orderly; removes the directory */
 long node_pid(const struct node *n, const char *daemon);
 void node_kill(const struct node *n, const char *daemon); /* SIGKILL */

@@ -31,10 +31,10 @@ wait_for() {
 # Serves, be it with NOSPACE.
 health() { curl -fsS -m 2 "http://127.0.0.1:$1/health?exclude=NOSPACE"; }
 
-# start_node DIR PORT [options]: one Trine node under its runner (peer_port: its peer port). Sets node_pid; the daemons' pids are in DIR/*.pid.
+# start_node DIR PORT [options]: one Trine node under its runner (peer_port: its peer port; tls_port: also https there). Sets node_pid; the daemons' pids are in DIR/*.pid.
 start_node() {
     local dir=$1 port=$2; shift 2
-    "$root/deploy/node.sh" --dir "$dir" --port "$port" --peer-port "${peer_port:-$(free_port)}" --bin "$build/bin" -- "$@" >>"$dir.log" 2>&1 &
+    "$root/deploy/node.sh" --dir "$dir" --port "$port" --peer-port "${peer_port:-$(free_port)}" --tls-port "${tls_port:-0}" --bin "$build/bin" -- "$@" >>"$dir.log" 2>&1 &
     node_pid=$!
     _pids+=($node_pid)
     wait_for 20 health "$port" || { echo "node on $port is not ready:"; tail -30 "$dir.log"; return 1; }

@@ -354,13 +354,48 @@ static void leases(void)
     range_free(r);
 }
 
+static int downgrade(uint64_t action, const char *version)
+{
+    pb_add_uint(&request, 1, action);
+    pb_add_bytes(&request, 2, slice_str(version));
+    return call_built("/etcdserverpb.Maintenance/Downgrade");
+}
+
+static void expect_downgrade(bool enabled)
+{
+    CHECK(call_bytes("/etcdserverpb.Maintenance/Status", SLICE_EMPTY) == 0);
+    Etcdserverpb__StatusResponse *r = etcdserverpb__status_response__unpack(NULL, reply.len, reply.data);
+    CHECK(r && r->downgradeinfo && r->downgradeinfo->enabled == enabled &&
+          strcmp(r->downgradeinfo->targetversion, enabled ? "3.6.0" : "") == 0);
+    etcdserverpb__status_response__free_unpacked(r, NULL);
+}
+
+static void downgrades(void)
+{
+    enum { VALIDATE, ENABLE, CANCEL };
+    CHECK(downgrade(VALIDATE, "3.6.0") == 0);
+    Etcdserverpb__DowngradeResponse *r = etcdserverpb__downgrade_response__unpack(NULL, reply.len, reply.data);
+    CHECK(r && strcmp(r->version, "3.7") == 0 && header_rev(r->header) > 1 && r->header->cluster_id && r->header->member_id);
+    etcdserverpb__downgrade_response__free_unpacked(r, NULL);
+    EXPECT_ERROR(downgrade(VALIDATE, "nonsense"), 3, "etcdserver: wrong downgrade target version format");
+    EXPECT_ERROR(downgrade(ENABLE, "3.5"), 3, "etcdserver: invalid downgrade target version");
+    EXPECT_ERROR(downgrade(3, "3.6"), 2, "etcdserver: unknown method");
+    expect_downgrade(false);
+    CHECK(downgrade(CANCEL, "") == 0, "quirk 19");
+    CHECK(downgrade(ENABLE, "3.6") == 0);
+    expect_downgrade(true);
+    EXPECT_ERROR(downgrade(ENABLE, "3.6"), 9, "etcdserver: cluster has a downgrade job in progress");
+    CHECK(downgrade(CANCEL, "") == 0);
+    expect_downgrade(false);
+}
+
 static void others(void)
 {
     static const struct {
         const char *path;
         int status;
         const char *text;
-    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 9, "etcdserver: root user does not exist"}, {"/v3lockpb.Lock/Lock", 12, ""}, 
+    } rows[] = {{"/etcdserverpb.Auth/AuthEnable", 9, "etcdserver: root user does not exist"}, {"/v3electionpb.Election/Leader", 2, "election: no leader"},
                {"/etcdserverpb.Cluster/MemberAdd", 3, "etcdserver: given member URLs are invalid"},
                {"/etcdserverpb.Cluster/MemberUpdate", 3, "etcdserver: given member URLs are invalid"},
                {"/etcdserverpb.Cluster/MemberRemove", 5, "etcdserver: member not found"},
@@ -508,6 +543,7 @@ int main(void)
     range_streams();
     limits();
     compaction();
+    downgrades();
     others();
     snapshots();
     hashes();

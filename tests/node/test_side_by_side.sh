@@ -125,6 +125,27 @@ both "too large ttl" 'ctl lease grant 9000000001'
 both "expiry deletes the keys" 'id=$(ctl lease grant 2 | cut -d" " -f2); ctl put dies v --lease=$id; sleep 4.5; ctl get dies; ctl lease timetolive $id | sed "s/$id/ID/"'
 both "detach by put" "$with_lease"'; ctl put att v --lease=$id; ctl put att v; ctl lease revoke $id | mask; ctl get att'
 
+# --- locks and elections
+# One in the background, whose etcdctl is the child of a timeout. (What is in the background does not hear SIGINT.)
+holder() { timeout -k 1 20 etcdctl --endpoints "http://127.0.0.1:$port" "$@" >/dev/null 2>&1 & holder_pid=$!; sleep 0.6; }
+end_holder() { kill "-$1" "$(pgrep -P $holder_pid)" 2>/dev/null; wait $holder_pid 2>/dev/null; }
+for_a_second() { timeout -k 1 1 etcdctl --endpoints "http://127.0.0.1:$port" "$@"; echo $?; }
+mask_hex() { sed -E 's#/[0-9a-f]{9,16}#/LEASE#'; }
+both "lock runs a command" 'ctl lock l1 echo held; ctl get --prefix l1/'
+both "lock shows the key to its command" 'ctl lock l1 env | grep ETCD_LOCK_KEY | mask_hex'
+both "lock fails with its command" 'ctl lock l1 false; echo $?; ctl lock l1 sleep notime >/dev/null 2>&1; echo $?; ctl lock l1 nosuchcommand'
+both "lock without a command" '(for_a_second lock l2; ctl get --prefix l2/) | mask_hex'
+both "two contenders for a lock" 'ctl lock l3 sleep 1 & a=$!; sleep 0.4; ctl lock l3 echo second; echo $?; wait $a; echo $?; ctl get --prefix l3/'
+both "the holder of a lock is interrupted" 'holder lock l4; (sleep 0.5; kill -TERM $(pgrep -P $holder_pid)) & ctl lock l4 echo mine; echo $?; wait; ctl get --prefix l4/'
+both "the holder of a lock is killed" 'holder lock --ttl 2 l5; end_holder KILL; ctl lock l5 echo mine; echo $?; ctl get --prefix l5/'
+both "lock needs a name" 'ctl lock 2>&1 | tail -1'
+both "elect" '(for_a_second elect e1 v; ctl get --prefix e1/) | mask_hex'
+both "elect listens" '(timeout 2 etcdctl --endpoints "http://127.0.0.1:$port" elect --listen e2; echo $?) >"$tmp/listened" 2>&1 & sleep 0.4
+    holder elect e2 one; end_holder TERM; holder elect e2 two; end_holder TERM; wait; mask_hex <"$tmp/listened"'
+both "two candidates" 'holder elect e3 one; (sleep 0.4; kill -TERM $(pgrep -P $holder_pid)) & (for_a_second elect e3 two; ctl get --prefix e3/) | mask_hex; wait; ctl get --prefix e3/'
+both "the leader is killed" 'holder elect e4 one; end_holder KILL; ctl get --prefix e4/ | mask_hex'
+both "elect needs a name" 'ctl elect 2>&1 | tail -1; ctl elect e5 2>&1 | tail -1'
+
 # --- compaction, maintenance, cluster
 both "compaction" 'ctl compaction 10'
 both "compaction again" 'ctl compaction 10'

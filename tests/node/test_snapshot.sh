@@ -76,6 +76,8 @@ writer_start "$stays"
 start "$away"
 check "node $away serves again" wait_for 60 healthy "$away"
 check "it was caught up by a snapshot" says "$away" "snap: the store is now as of entry"
+took=$(sed -n 's/.*snap: the store is now as of .*took \([0-9]*\) ms/\1/p' "$tmp/$away.log" | tail -1)
+check "the change of stores was short ($took ms)" test "$took" -lt 3000
 check "its log begins behind the snapshot" says "$away" "snap: the log begins behind entry"
 writer_stop
 check "writes went on" test "$(wc -l <"$tmp/acked")" -gt 10

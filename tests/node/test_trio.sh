@@ -148,6 +148,29 @@ cp "$pki/member.pem" "$pki/stranger.pem.new" && cp "$pki/member.key" "$pki/stran
 wait_for 10 health "$(trio_port "$f")" && ok "its new certificate is taken without a restart" || not_ok "its new certificate is taken without a restart" "$(tail -5 "$tmp/trio.$f.log")"
 wait_for 10 trio_same && ok "all three have the same" || not_ok "all three have the same"
 
+# --- one joins, after the certificates of those that run were exchanged ---
+serial() { openssl x509 -noout -serial; }
+make_cert renewed ca 2>/dev/null
+new=$(serial <"$pki/renewed.pem")
+cp "$pki/renewed.pem" "$pki/member.pem.new" && cp "$pki/renewed.key" "$pki/member.key" && mv "$pki/member.pem.new" "$pki/member.pem"
+shown() {
+    [ "$(openssl s_client -connect "127.0.0.1:${trio_peers[$1 - 1]}" -cert "$pki/member.pem" -key "$pki/member.key" </dev/null 2>/dev/null | serial)" = "$new" ]
+}
+for n in 1 2 3; do [ $n = "$f" ] || check "node $n shows its new certificate without a restart" wait_for 10 shown $n; done
+port4=$(free_port) peer4=$(free_port)
+cluster="n4=https://localhost:$peer4"
+for n in 1 2 3; do cluster+=",n$n=https://localhost:${trio_peers[n - 1]}"; done
+check "a fourth member is added" wait_for 10 trio_ctl 1 member add n4 --peer-urls "https://localhost:$peer4"
+"$root/deploy/node.sh" --dir "$tmp/n4" --port "$port4" --peer-port "$peer4" --peer-scheme https --bin "$build/bin" -- --name n4 \
+    --initial-cluster "$cluster" --initial-cluster-token trio --initial-cluster-state existing "${tls[@]}" "${quick[@]}" >>"$tmp/trio.4.log" 2>&1 &
+fourth=$!
+_pids+=("$fourth")
+check "it joins over TLS" wait_for 20 health "$port4"
+equal "and has what was written before" x "$(ETCDCTL_API=3 etcdctl --endpoints "127.0.0.1:$port4" get --print-value-only tls1)"
+equal "and writes" OK "$(ETCDCTL_API=3 etcdctl --endpoints "127.0.0.1:$port4" put tls5 x)"
+check "the others reach it by TLS" wait_for 5 grep -q "is reached at localhost:$peer4, TLSv1.3" "$tmp/trio.1.log"
+
+stop_pid "$fourth"
 for n in 1 2 3; do trio_down $n; done
 if grep -hE 'must|assert|Sanitizer|signal (6|11)' "$tmp"/trio.*.log | head -5 | grep .; then not_ok "no daemon found a bug of its own"; else ok "no daemon found a bug of its own"; fi
 [ $failed = 0 ] || for n in 1 2 3; do tail -n 40 "$tmp/trio.$n.log"; done

@@ -287,6 +287,42 @@ Test(snap, a_member_that_is_behind_gets_the_store_part_by_part)
     node_fini(&n);
 }
 
+/* The window is what may go ahead; then credit waits until what was sent is paid for. */
+Test(snap, a_transfer_is_no_faster_than_it_may_be)
+{
+    static uint8_t bytes[512 * KIB];
+    static struct node n;
+    node_new(&n, 3, 20);
+    n.d.conf.snapshot_bytes_per_second = 1 * MIB;
+    snap_stored_up(&n.d, 20, 20);
+    turn(&n);
+    snap_need(&n.d, OTHER);
+    turn(&n);
+    uint64_t id = heard(0, FR_SNAP_SAVE)->snap_save.id;
+    snap_stored_frame(&n.d, FRAME(snap_saved, SNAP_SAVED, .id = id, .index = 20));
+    snap_peer_frame(&n.d, OTHER, FRAME(snap_more, SNAP_MORE, .id = id, .from = 0, .until = 4));
+    cr_assert(heard(0, FR_SNAP_MORE), "nothing was sent yet");
+    for (uint64_t part = 0; part < 2; part++)
+        snap_stored_frame(&n.d, FRAME(snap_part, SNAP_PART, .id = id, .part = part, .bytes = slice_of(bytes, sizeof(bytes))));
+
+    uint64_t sent_ms = now_ms;
+    snap_peer_frame(&n.d, OTHER, FRAME(snap_more, SNAP_MORE, .id = id, .from = 1, .until = 5));
+    snap_peer_frame(&n.d, OTHER, FRAME(snap_more, SNAP_MORE, .id = id, .from = 2, .until = 6));
+    cr_assert_not(heard(0, FR_SNAP_MORE));
+    cr_assert_eq(snap_deadline(&n.d), sent_ms + 1000);
+    now_ms = sent_ms + 999;
+    turn(&n);
+    cr_assert_not(heard(0, FR_SNAP_MORE));
+    now_ms = sent_ms + 1000;
+    turn(&n);
+    const struct frame *f = heard(0, FR_SNAP_MORE);
+    cr_assert(f);
+    cr_assert_eq(f->snap_more.until, 6);
+    cr_assert_not(heard(0, FR_SNAP_MORE), "once");
+    cr_assert_gt(snap_deadline(&n.d), now_ms);
+    node_fini(&n);
+}
+
 Test(snap, a_member_that_falls_silent_ends_the_transfer)
 {
     struct node n;

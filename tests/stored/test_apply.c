@@ -228,11 +228,16 @@ Test(apply, leases_are_granted_kept_alive_expired_and_survive_a_restart)
     cr_assert_eq(c.origin, 0);
     struct buf expire = BUF_INIT;
     buf_add_slice(&expire, c.body);
-    cr_assert_eq(world_result(w, world_query_ints(w, COMMAND_LEASE_KEEP_ALIVE, 7, 0, w->index), &f), 0);
-    cr_assert_eq(world_int(f.result.body, 3, 0, -9), -9, "TTL 0 is not written");
+    uint64_t renewal = world_query_ints(w, COMMAND_LEASE_KEEP_ALIVE, 7, 0, w->index);
+    fake_settle(w->loop);
+    cr_assert_eq(lease_exists(w->s.leases, 7), true);
+    cr_assert_not(fake_take_type(w->gate, FR_RESULT, &f), "it is answered when the lease is gone");
+    world_put(w, "other", "1");
 
     int64_t rev = mvcc_rev(w->s.mvcc);
     world_apply(w, COMMAND_LEASE_EXPIRE, buf_slice(&expire));
+    cr_assert_eq(world_result(w, renewal, &f), 0);
+    cr_assert_eq(world_int(f.result.body, 3, 0, -9), -9, "TTL 0 is not written");
     cr_assert_eq(mvcc_rev(w->s.mvcc), rev + 1);
     cr_assert_eq(w->s.stats.leases_expired, 1);
     cr_assert_not(lease_exists(w->s.leases, 7));
@@ -241,6 +246,45 @@ Test(apply, leases_are_granted_kept_alive_expired_and_survive_a_restart)
     world_restart(w);
     cr_assert_not(lease_exists(w->s.leases, 7));
     buf_fini(&expire);
+    world_free(w);
+}
+
+Test(apply, a_hundred_thousand_leases_expire_in_a_handful_of_entries)
+{
+    enum { COUNT = 100000 };
+    struct world *w = world_new();
+    struct command c;
+    struct frame f;
+    unsigned entries = 0;
+
+    for (int64_t id = 1; id <= COUNT; id++) {
+        world_apply_ints(w, COMMAND_LEASE_GRANT, 10, id, 0);
+        if (id % 1000 == 0) {
+            world_put_lease(w, "some", "1", id); /* moves on from lease to lease */
+            fake_drop_all(w->gate);
+            fake_drop_all(w->raft);
+        }
+    }
+    cr_assert_eq(leases_count(w->s.leases), COUNT);
+    fake_drop_all(w->raft);
+    fake_advance(w->loop, 12000);
+    for (int turn = 0; turn < 100 && leases_count(w->s.leases) > 0; turn++) {
+        while (fake_take_type(w->raft, FR_PROPOSE, &f)) {
+            struct buf body = BUF_INIT;
+
+            cr_assert_eq(command_decode(f.propose.command, &c), 0);
+            cr_assert_eq(c.kind, COMMAND_LEASE_EXPIRE);
+            cr_assert_lt(f.propose.command.len, 1000000);
+            buf_add_slice(&body, c.body);
+            world_apply(w, COMMAND_LEASE_EXPIRE, buf_slice(&body));
+            buf_fini(&body);
+            entries++;
+        }
+        fake_advance(w->loop, LEASE_EXPIRE_CHECK_MS);
+    }
+    cr_assert_eq(leases_count(w->s.leases), 0);
+    cr_assert_eq(entries, COUNT / LEASE_EXPIRE_BATCH_MAX);
+    cr_assert_eq(w->s.stats.leases_expired, COUNT);
     world_free(w);
 }
 

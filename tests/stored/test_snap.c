@@ -6,6 +6,7 @@
 
 #include "common/crc32c.h"
 #include "stored/dump.h"
+#include "stored/mvcc_inner.h"
 #include "stored/snap.h"
 #include "stored/swap.h"
 
@@ -130,6 +131,7 @@ Test(snap, what_was_loaded_equals_what_was_saved)
     free(keys);
     cr_assert(alarm_active(&to->s, ALARM_NOSPACE));
     cr_assert_eq(to->s.member_id, FAKE_MEMBER);
+    cr_assert_gt(to->s.mvcc->checkpoint_generation, 0, "its index was there to be loaded");
     /* and the log goes on there */
     to->index = index;
     cr_assert_eq(to->gate->state, LINK_DOWN);
