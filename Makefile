@@ -207,7 +207,7 @@ node: deps
 # Random roles and nested requests against a naive model of who may do what.
 auth-property: deps
 	@$(MAKE) --no-print-directory $(B)/tests/stored/test_authorize_model
-	CASES=$${CASES:-100000} SEED=$${SEED:-1} $(B)/tests/stored/test_authorize_model
+	CASES=$${CASES:-100000} TRINE_SEED=$(SEED) $(B)/tests/stored/test_authorize_model
 
 # Real clients, unchanged, against etcd and then Trine (SUITES="patroni curl": only these); installs them first.
 clients: deps

@@ -126,10 +126,19 @@ static void answer_reset(struct json_call *j)
     }
 }
 
+/* A password in it does not lie about. */
+static void wipe(const struct json_call *j, struct buf *b)
+{
+    if (b->cap > 0 && (j->call == NULL || j->call->handler == NULL || auth_has_secret(j->call->handler))) {
+        secret_wipe(b->data, b->cap);
+    }
+    buf_fini(b);
+}
+
 static void in_reset(struct json_call *j)
 {
     j->web->gateway->inbound_bytes -= j->in.len;
-    buf_fini(&j->in);
+    wipe(j, &j->in);
     j->cut = (struct json_cut){0};
 }
 
@@ -239,14 +248,14 @@ static void feed(struct json_call *j, struct slice text)
         memcpy(frame.data, prefix, sizeof(prefix));
         grpc_data(j->call, buf_slice(&frame));
     }
-    buf_fini(&frame);
+    wipe(j, &frame);
 }
 
-/* Gives the call what is complete of j->in, unless it is paused. */
+/* Gives the call what is complete of j->in, unless it is paused or its user is not known yet. */
 static void pump_in(struct json_call *j)
 {
     size_t done = 0;
-    while (j->call != NULL && !j->call->over && !j->call->paused) {
+    while (j->call != NULL && !j->call->over && !grpc_is_held(j->call)) {
         struct slice rest = buf_part(&j->in, done, j->in.len - done);
         size_t n = j->has_many_in ? json_cut(&j->cut, rest) : 0;
         if (n > 0) {
@@ -269,7 +278,7 @@ static void pump_in(struct json_call *j)
         j->web->gateway->inbound_bytes -= done;
         buf_consume(&j->in, done);
         if (j->in.len == 0) {
-            buf_fini(&j->in);
+            wipe(j, &j->in);
         }
     }
 }
@@ -352,6 +361,7 @@ static struct call *open_call(struct json_call *j)
     grpc_header(c, SLICE_LIT(":path"), slice_str(j->method.rpc));
     grpc_header(c, SLICE_LIT(":method"), SLICE_LIT("POST"));
     grpc_header(c, SLICE_LIT("content-type"), SLICE_LIT("application/grpc"));
+    grpc_header(c, SLICE_LIT("grpcgateway-accept"), SLICE_LIT(JSON));
     struct slice token = w->authorization.len > 0 ? w->authorization : token_of_protocols(w->socket_protocol);
     if (token.len > 0) {
         grpc_header(c, SLICE_LIT("authorization"), token);
