@@ -264,7 +264,7 @@ static bool prefix_check(struct call *c)
     return true;
 }
 
-static bool is_held(const struct call *c) { return c->paused || c->login != NULL; }
+bool grpc_is_held(const struct call *c) { return c->paused || c->login != NULL; }
 
 /* c->in was the message; what Authenticate and its like bring does not lie about. */
 static void inbound_done(struct call *c)
@@ -317,7 +317,7 @@ size_t grpc_data(struct call *c, struct slice bytes)
 {
     size_t all = bytes.len;
     while (bytes.len > 0 && !c->over) {
-        if (is_held(c)) {
+        if (grpc_is_held(c)) {
             buf_add_slice(&c->held, bytes); /* bounded by the stream's window: not given back until taken */
             return all - bytes.len;
         }
@@ -347,7 +347,7 @@ size_t grpc_data(struct call *c, struct slice bytes)
         }
         bytes = slice_of(bytes.data + n, bytes.len - n);
     }
-    if (!c->over && !c->got_message && !is_held(c) && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
+    if (!c->over && !c->got_message && !grpc_is_held(c) && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
         message_done(c, SLICE_EMPTY); /* an empty message has no byte that would end it */
     }
     return all;
@@ -381,7 +381,7 @@ void grpc_admitted(struct call *c)
 {
     call_handle(c, buf_slice(&c->in));
     inbound_done(c);
-    if (!is_held(c)) {
+    if (!grpc_is_held(c)) {
         grpc_resume(c);
     }
 }
@@ -389,7 +389,7 @@ void grpc_admitted(struct call *c)
 void grpc_half_close(struct call *c)
 {
     c->half_closed = true;
-    if (!is_held(c)) {
+    if (!grpc_is_held(c)) {
         half_close_now(c);
     }
 }
@@ -406,7 +406,7 @@ void grpc_resume(struct call *c)
     } else {
         buf_fini(&held);
     }
-    if (c->half_closed && !is_held(c)) {
+    if (c->half_closed && !grpc_is_held(c)) {
         half_close_now(c);
     }
 }
