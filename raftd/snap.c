@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/err.h"
 #include "common/limits.h"
@@ -26,6 +27,50 @@ static bool to_peer(struct raftd *d, uint64_t member, const struct frame *f)
     return peers_send(d->peers, member, PEER_STREAM_SNAPS, f);
 }
 
+/* --- what is counted with each member ---------------------------------------------------------------------------- */
+
+static struct snap_with *with_of(struct snap *n, uint64_t member)
+{
+    for (size_t i = 0; i < n->with_count; i++)
+        if (n->with[i].member == member)
+            return &n->with[i];
+    if (n->with_count == ARRAY_LEN(n->with)) {
+        memmove(n->with, n->with + 1, (n->with_count - 1) * sizeof(n->with[0]));
+        n->with_count--;
+    }
+    struct snap_with *w = &n->with[n->with_count++];
+    *w = (struct snap_with){.member = member};
+    histogram_init(&w->send, 100000, 10); /* etcd's: 0.1 s * 2^k */
+    histogram_init(&w->receive, 100000, 10);
+    return w;
+}
+
+static void count_end(uint64_t *ended, uint64_t *failed, struct histogram *h, bool ok, uint64_t ms)
+{
+    if (!ok) {
+        ++*failed;
+        return;
+    }
+    ++*ended;
+    histogram_observe_us(h, ms * 1000);
+}
+
+size_t snap_with_all(const struct raftd *d, const struct snap_with **list)
+{
+    *list = d->snap->with;
+    return d->snap->with_count;
+}
+
+uint64_t snap_sends_to(const struct raftd *d)
+{
+    return d->snap->out.state == SNAP_IDLE ? RAFT_NONE : d->snap->out.to;
+}
+
+uint64_t snap_receives_from(const struct raftd *d)
+{
+    return d->snap->in.state == SNAP_IDLE ? RAFT_NONE : d->snap->in.from;
+}
+
 /* --- out: to a member that is behind --------------------------------------------------------------------------- */
 
 static void sent_tell_core(struct raftd *d, bool ok)
@@ -35,6 +80,8 @@ static void sent_tell_core(struct raftd *d, bool ok)
     turn_snap_sent(d->turn, o->to, o->index, ok);
     d->snap->stats.sent += ok;
     d->snap->stats.sent_failed += !ok;
+    struct snap_with *w = with_of(d->snap, o->to);
+    count_end(&w->sent, &w->sent_failed, &w->send, ok, loop_now_ms(d->loop) - o->begun_ms);
     d->snap->stepped = true;
 }
 
@@ -62,6 +109,7 @@ static void out_begin(struct raftd *d, uint64_t member, bool forgot)
                            .to = member,
                            .forgot = forgot,
                            .vote_from = forgot ? raft_last_index(d->raft) : 0,
+                           .begun_ms = loop_now_ms(d->loop),
                            .heard_ms = loop_now_ms(d->loop)};
     if (forgot) {
         turn_forgot(d->turn, member);
@@ -154,6 +202,8 @@ void snap_in_end(struct raftd *d, int err)
     if (in->state == SNAP_IDLE)
         return;
     in_said(d, in->from, in->id, err);
+    struct snap_with *w = with_of(d->snap, in->from);
+    count_end(&w->received, &w->received_failed, &w->receive, !err, loop_now_ms(d->loop) - in->begun_ms);
     if (err) {
         log_warnx("snap: from member %" PRIx64 " as of entry %" PRIu64 ": %s", in->from, in->index, err_text(err));
         link_send(stored_link(d), FRAME(snap_drop, SNAP_DROP, .id = in->id));
@@ -196,6 +246,7 @@ static int in_offer(struct raftd *d, uint64_t member, const struct fr_snap_offer
                            .from = member,
                            .index = f->index,
                            .term = f->log_term,
+                           .begun_ms = loop_now_ms(d->loop),
                            .heard_ms = loop_now_ms(d->loop),
                            .again_ms = loop_now_ms(d->loop) + SNAP_AGAIN_MS};
     buf_add_slice(&in->members, f->members);

@@ -14,7 +14,7 @@ struct snap_out {
     uint64_t index, term; /* of the last entry in it; known when SENDING */
     bool forgot;
     uint64_t vote_from;
-    uint64_t heard_ms; /* of the member */
+    uint64_t begun_ms, heard_ms; /* of the member */
     /* Bandwidth: what was sent is paid for at pace_us; credit that comes before is given to stored then. */
     uint64_t pace_us;
     bool more_waits;
@@ -28,7 +28,7 @@ struct snap_in {
     struct buf members;
     uint64_t from_part, until; /* what stored has room for, as it said last */
     bool kept;                 /* the last part came, SNAPSHOT is on disk */
-    uint64_t heard_ms, again_ms;
+    uint64_t begun_ms, heard_ms, again_ms;
 };
 
 struct snap {
@@ -51,6 +51,8 @@ struct snap {
     size_t ask_pos;
     bool stepped; /* the core got an event since the last snap_run */
     struct snap_stats stats;
+    struct snap_with with[RAFT_MEMBERS_MAX]; /* those met last, if there were more */
+    size_t with_count;
 };
 
 /* snap.c */
