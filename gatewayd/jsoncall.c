@@ -73,17 +73,18 @@ static void respond_error(struct web *w, int grpc_status, const char *text)
 
 static bool is_line_stream(const struct json_call *j) { return j->has_many_out || j->ws != NULL; }
 
-static void say_line(struct json_call *j, struct slice line, int status)
+/* One line, and with it one chunk: python3-etcd3gw takes each chunk for one object. */
+static void say_line(struct json_call *j, struct buf *line, int status)
 {
     if (j->ws != NULL) {
-        ws_send(j->ws, line);
+        ws_send(j->ws, buf_slice(line));
         return;
     }
     if (!j->web->started) {
         web_start(j->web, status, JSON);
     }
-    web_send(j->web, line);
-    web_send(j->web, SLICE_LIT("\n"));
+    buf_add_str(line, "\n");
+    web_send(j->web, buf_slice(line));
 }
 
 /* The answer's end: OK, or an error. The call is over. */
@@ -101,7 +102,7 @@ static void say_end(struct json_call *j, int grpc_status, const char *text)
     struct buf out = BUF_INIT;
     if (grpc_status != 0) {
         jsoncall_add_stream_error(&out, grpc_status, text);
-        say_line(j, buf_slice(&out), web_status_of_grpc(grpc_status));
+        say_line(j, &out, web_status_of_grpc(grpc_status));
         buf_fini(&out);
     }
     if (j->ws != NULL) {
@@ -179,7 +180,7 @@ static void say_message(struct json_call *j)
         give_up(j, err == E_TOO_BIG ? GRPC_RESOURCE_EXHAUSTED : GRPC_INTERNAL, err_text(err));
     } else if (is_line_stream(j)) {
         buf_add_byte(&text, '}');
-        say_line(j, buf_slice(&text), 200);
+        say_line(j, &text, 200);
     } else {
         web_respond(j->web, 200, JSON, buf_slice(&text));
     }
