@@ -638,6 +638,7 @@ static void idle_connections(void)
     CHECK(made_room > 0, "connections over the limit take the place of idle ones");
     buf_reset(&answer);
     CHECK(gclient_unary(witness.client, KV "Range", range_bytes(), NULL, NULL, 5000) == 0);
+    witness_check(&witness, "while idle connections fill every place");
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
     usleep(200000);
