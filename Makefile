@@ -6,6 +6,7 @@
 #   make sim [SEEDS=n SEED=s TRACE=1]    clusters on a simulated clock, network and disk
 #   make mutants        planted bugs: how many seeds until the simulation finds each
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
+#   make rpc-table      every rpc and the tests that call it
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
@@ -188,6 +189,10 @@ check: deps
 	@$(MAKE) --no-print-directory all units nodes fuzzers $(B)/bin/sim
 	@tests/run.sh $(B)
 
+# Every rpc and the tests that call it, over gRPC and over JSON, as Markdown.
+rpc-table:
+	@tests/rpc_table.sh
+
 bench: deps
 	@$(MAKE) --no-print-directory all
 	@tests/bench/run.sh $(B)/bin
@@ -245,5 +250,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
