@@ -180,6 +180,8 @@ int conf_check_cluster(const char *text, struct buf *why);
 /* feature-gates: whether text is good (says why not; appends without a newline), and whether a gate of conf_feature.c's table is on. */
 int conf_check_features(const char *gates, struct buf *why);
 bool conf_has_feature(const char *gates, const char *name);
+/* stage: "ALPHA", "BETA", "" of those that stand for a whole stage. */
+void conf_each_feature(const char *gates, void (*cb)(void *arg, const char *name, const char *stage, bool on), void *arg);
 
 /* What log-outputs, enable-log-rotation and log-rotation-config-json come to. */
 struct log_rotation;

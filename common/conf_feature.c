@@ -119,3 +119,11 @@ bool conf_has_feature(const char *gates, const char *name)
     must(!"a feature of the table");
     return false;
 }
+
+void conf_each_feature(const char *gates, void (*cb)(void *arg, const char *name, const char *stage, bool on), void *arg)
+{
+    static const char *const stages[] = {[ALPHA] = "ALPHA", [BETA] = "BETA", [META] = ""};
+
+    for (size_t i = 0; i < ARRAY_LEN(features); i++)
+        cb(arg, features[i].name, stages[features[i].stage], conf_has_feature(gates, features[i].name));
+}

@@ -163,6 +163,7 @@ void facts_render(const struct raftd *d, struct buf *out)
     raft_facts(d, out);
     wal_facts(d, out);
     snap_facts(d, out);
+    snap_peer_facts(d, out);
     compare_facts(d, out);
     peers_render(d->peers, out);
     link_facts(d, out);

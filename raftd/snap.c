@@ -33,6 +33,7 @@ static void sent_tell_core(struct raftd *d, bool ok)
     struct snap_out *o = &d->snap->out;
 
     turn_snap_sent(d->turn, o->to, o->index, ok);
+    snap_note_sent(d->snap, o->to, ok, loop_now_ms(d->loop) - o->begun_ms);
     d->snap->stats.sent += ok;
     d->snap->stats.sent_failed += !ok;
     d->snap->stepped = true;
@@ -62,6 +63,7 @@ static void out_begin(struct raftd *d, uint64_t member, bool forgot)
                            .to = member,
                            .forgot = forgot,
                            .vote_from = forgot ? raft_last_index(d->raft) : 0,
+                           .begun_ms = loop_now_ms(d->loop),
                            .heard_ms = loop_now_ms(d->loop)};
     if (forgot) {
         turn_forgot(d->turn, member);
@@ -163,6 +165,7 @@ void snap_in_end(struct raftd *d, int err)
     } else {
         d->snap->stats.received++;
     }
+    snap_note_received(d->snap, in->from, !err, loop_now_ms(d->loop) - in->begun_ms);
     buf_fini(&in->members);
     *in = (struct snap_in){0};
 }
@@ -196,6 +199,7 @@ static int in_offer(struct raftd *d, uint64_t member, const struct fr_snap_offer
                            .from = member,
                            .index = f->index,
                            .term = f->log_term,
+                           .begun_ms = loop_now_ms(d->loop),
                            .heard_ms = loop_now_ms(d->loop),
                            .again_ms = loop_now_ms(d->loop) + SNAP_AGAIN_MS};
     buf_add_slice(&in->members, f->members);

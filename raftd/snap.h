@@ -45,6 +45,8 @@ uint64_t snap_deadline(const struct raftd *d);
 struct snap_stats {
     uint64_t sent, sent_failed, received, received_failed, parts;
 };
+/* etcd_network_snapshot_*: snap_facts.c */
+void snap_peer_facts(const struct raftd *d, struct buf *b);
 void snap_stats(const struct raftd *d, struct snap_stats *s);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef RAFTD_SNAP_INT_H
 #define RAFTD_SNAP_INT_H
 
+#include "common/metrics.h"
 #include "raftd/keep.h"
 #include "raftd/raftd.h"
 #include "raftd/snap.h"
@@ -15,6 +16,7 @@ struct snap_out {
     bool forgot;
     uint64_t vote_from;
     uint64_t heard_ms; /* of the member */
+    uint64_t begun_ms;
     /* Bandwidth: what was sent is paid for at pace_us; credit that comes before is given to stored then. */
     uint64_t pace_us;
     bool more_waits;
@@ -28,7 +30,7 @@ struct snap_in {
     struct buf members;
     uint64_t from_part, until; /* what stored has room for, as it said last */
     bool kept;                 /* the last part came, SNAPSHOT is on disk */
-    uint64_t heard_ms, again_ms;
+    uint64_t heard_ms, again_ms, begun_ms;
 };
 
 struct snap {
@@ -51,7 +53,15 @@ struct snap {
     size_t ask_pos;
     bool stepped; /* the core got an event since the last snap_run */
     struct snap_stats stats;
+    struct snap_peer { /* snap_facts.c: what went to a member, and came from it; id 0: not in use */
+        uint64_t id;
+        uint64_t sent, sent_failed, received, received_failed;
+        struct histogram sending, receiving;
+    } peers[RAFT_MEMBERS_MAX];
 };
+
+void snap_note_sent(struct snap *n, uint64_t to, bool ok, uint64_t ms);
+void snap_note_received(struct snap *n, uint64_t from, bool ok, uint64_t ms);
 
 /* snap.c */
 void snap_in_end(struct raftd *d, int err);
