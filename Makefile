@@ -207,7 +207,12 @@ node: deps
 # Random roles and nested requests against a naive model of who may do what.
 auth-property: deps
 	@$(MAKE) --no-print-directory $(B)/tests/stored/test_authorize_model
-	CASES=$${CASES:-100000} SEED=$${SEED:-1} $(B)/tests/stored/test_authorize_model
+	CASES=$${CASES:-100000} TRINE_SEED=$(SEED) $(B)/tests/stored/test_authorize_model
+
+# Real clients, unchanged, against etcd and then Trine (SUITES="patroni curl": only these); installs them first.
+clients: deps
+	@$(MAKE) --no-print-directory all
+	@tests/clients/run.sh $(B) $(SUITES)
 
 bench-trio: deps
 	@$(MAKE) --no-print-directory all
@@ -238,5 +243,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check auth-property bench bench-trio soak node fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

@@ -75,6 +75,8 @@
     X(STR, client_crl_file, "client-crl-file", "", 0, 0, "revoked certificates of clients (PEM)") \
     X(STR, client_cert_allowed_hostname, "client-cert-allowed-hostname", "", 0, 0, "host names, one of which a client's certificate must be for (comma list)") \
     X(STR, client_cert_allowed_cn, "client-cert-allowed-cn", "", 0, 0, "common names that clients' certificates may have (comma list)") \
+    X(U64, connection_rate_limit, "connection-rate-limit", "0", 0, 1000000, "requests per second of one client connection; 0 = any number") \
+    X(U64, user_rate_limit, "user-rate-limit", "0", 0, 1000000, "requests per second of one user through one gateway; 0 = any number") \
     X(BOOL, allow_plaintext, "allow-plaintext", "false", 0, 0, "let clients' URLs with http be other than loopback addresses") \
     X(BOOL, auto_tls, "auto-tls", "false", 0, 0, "encrypt https URLs of clients with a certificate made at the start") \
     X(STR, listen_client_http_urls, "listen-client-http-urls", "", 0, 0, "where HTTP clients connect (comma list); given, listen-client-urls serve gRPC only") \
@@ -84,7 +86,7 @@
     X(STR, host_whitelist, "host-whitelist", "*", 0, 0, "names that plain HTTP requests may call this server by (comma list), * = any") \
     X(STR, auth_token, "auth-token", "simple", 0, 0, "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION") \
     X(U64, auth_token_ttl, "auth-token-ttl", "300", 1, UINT32_MAX, "seconds that a simple token lives after its last use") \
-    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the hash of a new password") \
+    X(U64, bcrypt_cost, "bcrypt-cost", "10", 4, 31, "work put into the argon2id hash of a new password, doubled by each step: 10 is two passes over 64 MiB") \
     X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
     X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
     X(DUR, warning_apply_duration_ms, "warning-apply-duration", "100ms", 0, UINT64_MAX, "entries that take longer to apply are logged") \

@@ -97,6 +97,8 @@
 #define CONN_READ_BYTES (64 * KIB)
 /* What the kernel may hold of one connection that it has not sent yet. */
 #define CONN_UNSENT_BYTES ((int)(128 * KIB))
+/* Users whose requests are counted (user-rate-limit); those that have been idle for a second make room. */
+#define RATE_USERS_MAX 100000
 /* Files that a gateway keeps free for its links and for standard streams. */
 #define CONNECTION_SPARE_FILES 64
 /* Calls that are open at the same time, over all connections; more are refused (REFUSED_STREAM). */
@@ -118,6 +120,8 @@
 /* Written to one connection at a time, and in one turn before the others get theirs. */
 #define H2_WRITE_BYTES (256 * KIB)
 #define H2_TURN_BYTES_MAX (4 * MIB)
+/* What a stream has to send up to this size goes before what others have that is larger. */
+#define H2_SMALL_BYTES (16 * KIB)
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
 #define H2_RESET_BURST 10000
 #define H2_RESET_RATE 1000
@@ -164,18 +168,20 @@
 #define GATEWAY_STOP_MS_MAX 5000
 
 /* --- auth ------------------------------------------------------------------------------------ */
-/* What a new password's argon2id hash costs: libsodium's "interactive" figures, about 0.1 s. stored checks logins of unknown
- * users against a hash of this cost, so that they take as long. */
-#define PASSWORD_OPS 2
+/* What a new password's argon2id hash costs at bcrypt-cost 10: libsodium's "interactive" figures, about 0.1 s; and the highest
+ * cost, some seconds (password_cost.h). */
+#define PASSWORD_PASSES 2ULL
 #define PASSWORD_MEMORY_BYTES (64 * MIB)
-/* Costs of hashes that clients bring; a hash over them is refused. bcrypt's 16 is about 5 s. */
-#define PASSWORD_OPS_MAX 16
+#define PASSWORD_COST_MAX 16
+/* Costs of hashes that clients bring: bcrypt's, argon2id's memory and passes x memory; a hash over them is refused. Decided when a
+ * command is applied: all members must have the same. */
+#define BCRYPT_COST_MAX PASSWORD_COST_MAX
 #define PASSWORD_MEMORY_MAX (256 * MIB)
-#define BCRYPT_COST_MAX 16
+#define PASSWORD_WORK_MAX ((PASSWORD_PASSES << (PASSWORD_COST_MAX - 10)) * PASSWORD_MEMORY_BYTES)
 /* Checks at the same time, so that reads keep half of the worker threads, and such that wait; over it: "too many requests". */
 #define PASSWORD_PARALLEL 2
 #define PASSWORD_QUEUE_MAX 128
-/* Tokens that are kept, of one user and of all; the oldest one makes room for a new one. */
+/* Tokens that are kept, of one user and of all; the oldest one makes room for a new one. All members must have the same. */
 #define TOKENS_PER_USER_MAX 10000
 #define TOKENS_MAX 100000
 

@@ -5,6 +5,8 @@
 
 #include "common/buf.h"
 
+struct rate;
+
 /* What a listener serves. */
 #define SERVES_GRPC 1u
 #define SERVES_HTTP 2u    /* everything that HTTP offers */
@@ -13,6 +15,7 @@
 struct client {
     unsigned serves;
     bool is_tls;
+    struct rate *rate; /* of its requests; NULL: not counted */
     char *common_name; /* of the certificate that was verified; owned, NULL: none */
 };
 

@@ -439,6 +439,7 @@ void conn_accept(struct listener *l)
     c->tick.fire = conn_tick;
     c->client.serves = l->serves;
     c->client.is_tls = l->is_tls;
+    c->client.rate = &c->rate;
     socket_init(l, &c->socket);
     c->socket.handle.data = c;
     LIST_INSERT_HEAD(&s->conns, c, entry);

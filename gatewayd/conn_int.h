@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/tls.h"
 #include "gatewayd/conn.h"
+#include "gatewayd/rate.h"
 
 #define LISTENERS_MAX 32
 #define PREFACE_BYTES ((size_t)24)
@@ -51,6 +52,7 @@ struct conn {
     TAILQ_ENTRY(conn) handshake_entry; /* in the server's waiting, handshakes or jobs */
     struct conn *dirty_next;
     struct client client;
+    struct rate rate; /* client.rate */
     union socket socket;
     uv_write_t write_request;
     const struct protocol *protocol; /* NULL: not yet known */

@@ -8,6 +8,7 @@
 #include "common/notify.h"
 #include "common/rand.h"
 #include "gatewayd/grpc.h"
+#include "gatewayd/rate.h"
 
 /* --- deadlines ----------------------------------------------------------------------------------------------- */
 
@@ -138,6 +139,7 @@ void gatewayd_fini(struct gatewayd *g)
     loop_timer_free(g->wakeup);
     pending_fini(&g->pending);
     timer_heap_fini(&g->timers);
+    rate_forget_users(g);
     stats_fini(g);
     identity_stop(g);
     password_stop(g);

@@ -82,6 +82,7 @@ struct gatewayd {
     struct call *leader_calls; /* streams that asked for a leader (hasleader: true) */
     struct deadline retry;     /* sends again what raftd refused for want of a leader */
     struct deadline no_leader; /* 3 election timeouts after the leader was lost: ends these */
+    struct rate_user *rate_users; /* rate.c */
     struct stats *stats;
     struct server_stats *server_stats;
 
@@ -275,7 +276,7 @@ void stats_took(struct gatewayd *g, const struct call_handler *h, uint64_t ms); 
 void stats_received(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 /* Why a client, or something of it, was not served on: counted by reason. */
-enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_COUNT };
+enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_RATE, DROP_COUNT };
 void stats_dropped(struct gatewayd *g, enum drop why);
 void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
 

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/limits.h"
 #include "gatewayd/grpc.h"
+#include "gatewayd/rate.h"
 
 #define NAME_BYTES_MAX ((size_t)256) /* of a path or encoding that an error text repeats */
 #define TIMEOUT_MS_MAX (UINT64_MAX / 4)
@@ -265,7 +266,7 @@ static bool prefix_check(struct call *c)
     return true;
 }
 
-static bool is_held(const struct call *c) { return c->paused || c->login != NULL; }
+bool grpc_is_held(const struct call *c) { return c->paused || c->login != NULL; }
 
 /* c->in was the message; what Authenticate and its like bring does not lie about. */
 static void inbound_done(struct call *c)
@@ -275,6 +276,17 @@ static void inbound_done(struct call *c)
         secret_wipe(c->in.data, c->in.len);
     }
     buf_reset(&c->in);
+}
+
+/* A request goes to its handler, unless there were too many. */
+static void call_handle(struct call *c, struct slice message)
+{
+    if (rate_allows(c)) {
+        c->handler->message(c, message);
+        return;
+    }
+    stats_dropped(c->gateway, DROP_RATE);
+    call_abort(c, E_REQUEST_TOO_MANY_REQUESTS, NULL);
 }
 
 /* A message is complete. Unary handlers get it at the half-close; streams at once, if it is known who asks. */
@@ -295,7 +307,7 @@ static void message_done(struct call *c, struct slice message)
     stats_received(c->gateway, c->handler, message.len);
     c->prefix_len = 0;
     if (identity_admit(c)) {
-        c->handler->message(c, message);
+        call_handle(c, message);
         inbound_done(c);
     } else if (!c->over && message.data != c->in.data) {
         buf_add_slice(&c->in, message);
@@ -307,7 +319,7 @@ size_t grpc_data(struct call *c, struct slice bytes)
 {
     size_t all = bytes.len;
     while (bytes.len > 0 && !c->over) {
-        if (is_held(c)) {
+        if (grpc_is_held(c)) {
             buf_add_slice(&c->held, bytes); /* bounded by the stream's window: not given back until taken */
             return all - bytes.len;
         }
@@ -337,7 +349,7 @@ size_t grpc_data(struct call *c, struct slice bytes)
         }
         bytes = slice_of(bytes.data + n, bytes.len - n);
     }
-    if (!c->over && !c->got_message && !is_held(c) && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
+    if (!c->over && !c->got_message && !grpc_is_held(c) && c->prefix_len == GRPC_PREFIX_BYTES && c->message_len == 0) {
         message_done(c, SLICE_EMPTY); /* an empty message has no byte that would end it */
     }
     return all;
@@ -361,7 +373,7 @@ static void half_close_now(struct call *c)
     } else {
         stats_received(c->gateway, c->handler, c->in.len);
         if (identity_admit(c)) {
-            c->handler->message(c, buf_slice(&c->in));
+            call_handle(c, buf_slice(&c->in));
             inbound_done(c);
         }
     }
@@ -369,9 +381,9 @@ static void half_close_now(struct call *c)
 
 void grpc_admitted(struct call *c)
 {
-    c->handler->message(c, buf_slice(&c->in));
+    call_handle(c, buf_slice(&c->in));
     inbound_done(c);
-    if (!is_held(c)) {
+    if (!grpc_is_held(c)) {
         grpc_resume(c);
     }
 }
@@ -379,7 +391,7 @@ void grpc_admitted(struct call *c)
 void grpc_half_close(struct call *c)
 {
     c->half_closed = true;
-    if (!is_held(c)) {
+    if (!grpc_is_held(c)) {
         half_close_now(c);
     }
 }
@@ -396,7 +408,7 @@ void grpc_resume(struct call *c)
     } else {
         buf_fini(&held);
     }
-    if (c->half_closed && !is_held(c)) {
+    if (c->half_closed && !grpc_is_held(c)) {
         half_close_now(c);
     }
 }

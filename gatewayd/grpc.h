@@ -85,6 +85,8 @@ struct call {
     uint64_t reply_left; /* call_reply_begin: bytes still to come */
     bool replying;
     bool response_sent; /* HEADERS were submitted */
+    bool is_ranked;     /* the carrier has said what goes first, ... */
+    bool is_small;      /* ... and that this does */
     bool above_low;     /* queued was over CALL_QUEUE_LOW_BYTES */
     bool writable_due;  /* in h2's list */
     struct call *writable_next;
@@ -109,6 +111,7 @@ int grpc_header(struct call *c, struct slice name, struct slice value);       /*
 void grpc_headers_done(struct call *c);
 /* Returns how many bytes were taken for good (flow control may give them back); the rest is held. */
 size_t grpc_data(struct call *c, struct slice bytes);
+bool grpc_is_held(const struct call *c); /* nothing reaches the handler now; `consumed` tells when it goes on */
 void grpc_half_close(struct call *c);
 /* The stream is gone: the handler hears `closed`, the call is freed. */
 void call_close(struct call *c);

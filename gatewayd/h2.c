@@ -47,6 +47,8 @@ static size_t trailer_fields(struct call *c, nghttp2_nv *fields)
     return count;
 }
 
+static struct h2 *h2_of(const struct call *c) { return c->owner; }
+
 /* nghttp2 asks how many bytes the next DATA frame has. */
 ssize_t h2_read_cb(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *data_flags,
     nghttp2_data_source *source, void *user_data)
@@ -100,11 +102,26 @@ static ssize_t send_cb(nghttp2_session *session, const uint8_t *data, size_t len
     return (ssize_t)length;
 }
 
+/* Which stream goes first is ours to say: what is small (events, keepalives, short answers) before what is large, and those of a kind by
+ * turns, a frame each. So no large answer keeps a watcher waiting for more than the frame that is on its way. */
+static void rank(struct call *c)
+{
+    bool small = c->queued <= H2_SMALL_BYTES;
+    if (c->is_ranked && c->is_small == small) {
+        return;
+    }
+    c->is_ranked = true;
+    c->is_small = small;
+    nghttp2_extpri rank = {.urgency = small ? 1 : 4, .inc = 1};
+    nghttp2_session_change_extpri_stream_priority(h2_of(c)->session, c->stream_id, &rank, 1);
+}
+
 /* Begins the response, or goes on with it. */
 static void h2_submit(struct call *c)
 {
     struct h2 *h = c->owner;
     int rv = 0;
+    rank(c);
     if (!c->response_sent) {
         c->response_sent = true;
         const char *status = c->http_status == 200 ? "200" : c->http_status == 415 ? "415" : c->http_status == 400 ? "400" : "405";
@@ -135,7 +152,6 @@ static void h2_consumed(struct call *c, size_t bytes)
     }
 }
 
-static struct h2 *h2_of(const struct call *c) { return c->owner; }
 static void h2_answers_queued(struct call *c, size_t more) { h2_of(c)->answers_bytes += more; }
 static void h2_answers_taken(struct call *c, size_t less) { h2_of(c)->answers_bytes -= less; }
 static size_t h2_answers_bytes(const struct call *c) { return h2_of(c)->answers_bytes; }
@@ -368,6 +384,7 @@ struct h2 *h2_new(struct gatewayd *g, void (*wants_write)(void *arg), void *arg)
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)g->conf->max_concurrent_streams},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW_BYTES},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_LIST_BYTES_MAX},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
     must(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);
     must(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, H2_CONNECTION_WINDOW_BYTES) == 0);

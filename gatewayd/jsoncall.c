@@ -73,17 +73,18 @@ static void respond_error(struct web *w, int grpc_status, const char *text)
 
 static bool is_line_stream(const struct json_call *j) { return j->has_many_out || j->ws != NULL; }
 
-static void say_line(struct json_call *j, struct slice line, int status)
+/* One line, and with it one chunk: python3-etcd3gw takes each chunk for one object. */
+static void say_line(struct json_call *j, struct buf *line, int status)
 {
     if (j->ws != NULL) {
-        ws_send(j->ws, line);
+        ws_send(j->ws, buf_slice(line));
         return;
     }
     if (!j->web->started) {
         web_start(j->web, status, JSON);
     }
-    web_send(j->web, line);
-    web_send(j->web, SLICE_LIT("\n"));
+    buf_add_str(line, "\n");
+    web_send(j->web, buf_slice(line));
 }
 
 /* The answer's end: OK, or an error. The call is over. */
@@ -101,7 +102,7 @@ static void say_end(struct json_call *j, int grpc_status, const char *text)
     struct buf out = BUF_INIT;
     if (grpc_status != 0) {
         jsoncall_add_stream_error(&out, grpc_status, text);
-        say_line(j, buf_slice(&out), web_status_of_grpc(grpc_status));
+        say_line(j, &out, web_status_of_grpc(grpc_status));
         buf_fini(&out);
     }
     if (j->ws != NULL) {
@@ -125,10 +126,19 @@ static void answer_reset(struct json_call *j)
     }
 }
 
+/* A password in it does not lie about. */
+static void wipe(const struct json_call *j, struct buf *b)
+{
+    if (b->cap > 0 && (j->call == NULL || j->call->handler == NULL || auth_has_secret(j->call->handler))) {
+        secret_wipe(b->data, b->cap);
+    }
+    buf_fini(b);
+}
+
 static void in_reset(struct json_call *j)
 {
     j->web->gateway->inbound_bytes -= j->in.len;
-    buf_fini(&j->in);
+    wipe(j, &j->in);
     j->cut = (struct json_cut){0};
 }
 
@@ -170,7 +180,7 @@ static void say_message(struct json_call *j)
         give_up(j, err == E_TOO_BIG ? GRPC_RESOURCE_EXHAUSTED : GRPC_INTERNAL, err_text(err));
     } else if (is_line_stream(j)) {
         buf_add_byte(&text, '}');
-        say_line(j, buf_slice(&text), 200);
+        say_line(j, &text, 200);
     } else {
         web_respond(j->web, 200, JSON, buf_slice(&text));
     }
@@ -238,14 +248,14 @@ static void feed(struct json_call *j, struct slice text)
         memcpy(frame.data, prefix, sizeof(prefix));
         grpc_data(j->call, buf_slice(&frame));
     }
-    buf_fini(&frame);
+    wipe(j, &frame);
 }
 
-/* Gives the call what is complete of j->in, unless it is paused. */
+/* Gives the call what is complete of j->in, unless it is paused or its user is not known yet. */
 static void pump_in(struct json_call *j)
 {
     size_t done = 0;
-    while (j->call != NULL && !j->call->over && !j->call->paused) {
+    while (j->call != NULL && !j->call->over && !grpc_is_held(j->call)) {
         struct slice rest = buf_part(&j->in, done, j->in.len - done);
         size_t n = j->has_many_in ? json_cut(&j->cut, rest) : 0;
         if (n > 0) {
@@ -268,7 +278,7 @@ static void pump_in(struct json_call *j)
         j->web->gateway->inbound_bytes -= done;
         buf_consume(&j->in, done);
         if (j->in.len == 0) {
-            buf_fini(&j->in);
+            wipe(j, &j->in);
         }
     }
 }
@@ -351,6 +361,7 @@ static struct call *open_call(struct json_call *j)
     grpc_header(c, SLICE_LIT(":path"), slice_str(j->method.rpc));
     grpc_header(c, SLICE_LIT(":method"), SLICE_LIT("POST"));
     grpc_header(c, SLICE_LIT("content-type"), SLICE_LIT("application/grpc"));
+    grpc_header(c, SLICE_LIT("grpcgateway-accept"), SLICE_LIT(JSON));
     struct slice token = w->authorization.len > 0 ? w->authorization : token_of_protocols(w->socket_protocol);
     if (token.len > 0) {
         grpc_header(c, SLICE_LIT("authorization"), token);

@@ -286,6 +286,10 @@ static int native_dispatch(struct native_call *c, struct slice body)
      */
     if (g->is_learner && c->op->way > NATIVE_STATUS)
         return E_NOT_SUPPORTED_FOR_LEARNER;
+    /* What stored is not asked about by a command is refused here: with auth on this door is closed. */
+    int err = identity_check_user(g, who);
+    if (err)
+        return err;
     switch (c->op->way) {
     case NATIVE_KV: return kv_submit(g, who, kind, body, native_answer, c, &c->req);
     case NATIVE_LEASE: return lease_submit(g, who, kind, body, native_answer, c, &c->req);
@@ -401,6 +405,8 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     struct buf *b = &d->scratch;
     struct api_key_value kv;
     nng_msg *msg;
+    if (identity_auth_is_on(g)) /* nobody knows who listens */
+        return;
     if (m->key.len > NATIVE_PUB_BYTES_MAX || api_decode_key_value(m->kv, &kv) != 0)
         return;
     buf_reset(b);

@@ -1,8 +1,5 @@
 /* password - new passwords become hashes (argon2id, libsodium), on worker threads and few at a time: one takes some 50 ms
- * and 64 MiB. From auth.c. A password is wiped from memory as soon as it is not needed.
- *
- * bcrypt-cost keeps the meaning of its steps, each doubles the work: at 10, etcd's default, two passes over 64 MiB; below, the
- * memory halves; above, the passes double. */
+ * and 64 MiB (password_cost.h). From auth.c. A password is wiped from memory as soon as it is not needed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,11 +7,9 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "common/password_cost.h"
 #include "gatewayd/gatewayd.h"
 
-#define COST_DEFAULT 10
-#define PASSES ((unsigned long long)2)
-#define MEMORY (64 * MIB)
 #define BCRYPT_BYTES 60
 
 struct password_job {
@@ -95,12 +90,6 @@ static void queue_pump(struct password_queue *q)
     }
 }
 
-static void set_cost(struct password_job *job, uint64_t cost)
-{
-    job->passes = PASSES << (cost > COST_DEFAULT ? cost - COST_DEFAULT : 0);
-    job->memory = MEMORY >> (cost < COST_DEFAULT ? COST_DEFAULT - cost : 0);
-}
-
 int password_hash(struct gatewayd *g, struct slice password, password_cb *done, void *arg, struct password_job **handle)
 {
     if (g->passwords == NULL) {
@@ -118,7 +107,7 @@ int password_hash(struct gatewayd *g, struct slice password, password_cb *done, 
     if (password.len > 0) {
         memcpy(job->password, password.data, password.len);
     }
-    set_cost(job, g->conf->bcrypt_cost);
+    password_cost(g->conf->bcrypt_cost, &job->passes, &job->memory);
     *(q->last != NULL ? &q->last->next : &q->first) = job;
     q->last = job;
     q->waiting++;

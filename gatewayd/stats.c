@@ -170,9 +170,9 @@ static void per_drop(struct gatewayd *g, struct buf *out)
     static const char *const reasons[DROP_COUNT] = {
         [DROP_LIMIT] = "reason=\"limit\"", [DROP_SLOW] = "reason=\"slow\"", [DROP_MALFORMED] = "reason=\"malformed\"",
         [DROP_FLOOD] = "reason=\"flood\"", [DROP_UNREAD] = "reason=\"unread\"",
-        [DROP_TLS] = "reason=\"tls\""};
+        [DROP_TLS] = "reason=\"tls\"", [DROP_RATE] = "reason=\"rate\""};
     metrics_help(out, name, METRICS_COUNTER,
-        "Connections refused (limit, tls) or ended (slow, malformed, flood), and requests refused for answers not read (unread).");
+        "Connections refused (limit, tls) or ended (slow, malformed, flood), and requests refused for answers not read (unread) or too many (rate).");
     for (size_t i = 0; i < DROP_COUNT; i++) {
         metrics_u64(out, name, reasons[i], g->stats->dropped[i]);
     }

@@ -66,6 +66,9 @@ bool web_query_has(struct slice query, const char *name, const char *value)
 
 struct slice web_host_name(struct slice host)
 {
+    if (host.len == 0) {
+        return host;
+    }
     const uint8_t *colon = memrchr(host.data, ':', host.len);
     const uint8_t *bracket = memrchr(host.data, ']', host.len);
     if (colon != NULL && (bracket == NULL || bracket < colon) && (bracket != NULL || memchr(host.data, ':', host.len) == colon)) {
@@ -151,6 +154,19 @@ static bool host_is_fine(struct web *w)
     return false;
 }
 
+/* Who shows a certificate means to be somebody; but the JSON gateway takes users from tokens only, and would serve nobody. */
+static bool name_is_fine(struct web *w)
+{
+    const struct gatewayd *g = w->gateway;
+    if (!w->client->is_tls || w->client->common_name == NULL || w->client->common_name[0] == '\0' || !g->conf->client_cert_auth
+        || !g->conf->enable_grpc_gateway || !is_api_path(w->path) || !identity_auth_is_on(g)) {
+        return true;
+    }
+    web_respond(w, 400, TEXT, SLICE_LIT("CommonName of client sending a request against gateway will be ignored and not used as "
+                                        "expected\n"));
+    return false;
+}
+
 static void allow_origin(struct web *w)
 {
     const char *origins = w->gateway->conf->cors;
@@ -171,7 +187,7 @@ static bool may_ask(struct web *w)
     if (!serves_all(w)) {
         return true;
     }
-    if (!host_is_fine(w)) {
+    if (!host_is_fine(w) || !name_is_fine(w)) {
         return false;
     }
     allow_origin(w);

@@ -25,6 +25,7 @@ struct ws {
     struct buf *out;     /* during ws_write */
     size_t out_max;
     bool failed;
+    bool close_wanted; /* by us, after the messages that are queued: wslay would send it first, and them never */
     bool close_queued;
 };
 
@@ -76,7 +77,7 @@ static void message_cb(wslay_event_context_ptr context, const struct wslay_event
 {
     UNUSED(context);
     struct ws *s = arg;
-    if (!wslay_is_ctrl_frame(m->opcode) && !s->close_queued) {
+    if (!wslay_is_ctrl_frame(m->opcode) && !s->close_wanted) {
         s->message(s->arg, slice_of(m->msg, m->msg_length));
     }
 }
@@ -143,7 +144,7 @@ static void queue(struct ws *s, uint8_t opcode, struct slice text)
 
 void ws_send(struct ws *s, struct slice text)
 {
-    if (!s->failed && !s->close_queued && !wslay_event_get_close_received(s->context)) {
+    if (!s->failed && !s->close_wanted && !wslay_event_get_close_received(s->context)) {
         queue(s, WSLAY_TEXT_FRAME, text);
     }
 }
@@ -154,26 +155,24 @@ size_t ws_queued(const struct ws *s)
         return 0;
     }
     size_t bytes = wslay_event_get_queued_msg_length(s->context);
-    return bytes > 0 ? bytes : wslay_event_want_write(s->context) != 0;
+    return bytes > 0 ? bytes : wslay_event_want_write(s->context) != 0 || (s->close_wanted && !s->close_queued);
 }
 
 void ws_write(struct ws *s, struct buf *out, size_t max)
 {
     s->out = out;
     s->out_max = out->len + max;
-    if (wslay_event_want_write(s->context) && wslay_event_send(s->context) != 0) {
-        s->failed = true;
+    bool sent = !wslay_event_want_write(s->context) || wslay_event_send(s->context) == 0;
+    if (sent && s->close_wanted && !s->close_queued && wslay_event_get_queued_msg_count(s->context) == 0) {
+        s->close_queued = true;
+        wslay_event_queue_close(s->context, WSLAY_CODE_NORMAL_CLOSURE, NULL, 0);
+        sent = wslay_event_send(s->context) == 0;
     }
+    s->failed |= !sent;
     s->out = NULL;
 }
 
-void ws_close(struct ws *s)
-{
-    if (!s->close_queued && !s->failed) {
-        s->close_queued = true;
-        wslay_event_queue_close(s->context, WSLAY_CODE_NORMAL_CLOSURE, NULL, 0);
-    }
-}
+void ws_close(struct ws *s) { s->close_wanted = true; }
 
 bool ws_is_closed(const struct ws *s)
 {

@@ -35,6 +35,47 @@ static void snap_facts(const struct raftd *d, struct buf *b)
     gauge(b, "trine_raftd_repairing", "Whether this member lost its log and does not vote.", snap_is_repairing(d));
 }
 
+/* etcd's names, a line for each other member. */
+static void snap_with_facts(const struct raftd *d, struct buf *b)
+{
+    static const struct {
+        const char *name, *type, *help, *label;
+        size_t offset;
+    } rows[] = {
+        {"etcd_network_snapshot_send_success", METRICS_COUNTER, "Total number of successful snapshot sends", "To", offsetof(struct snap_with, sent)},
+        {"etcd_network_snapshot_send_failures", METRICS_COUNTER, "Total number of snapshot send failures", "To", offsetof(struct snap_with, sent_failed)},
+        {"etcd_network_snapshot_receive_success", METRICS_COUNTER, "Total number of successful snapshot receives", "From", offsetof(struct snap_with, received)},
+        {"etcd_network_snapshot_receive_failures", METRICS_COUNTER, "Total number of snapshot receive failures", "From", offsetof(struct snap_with, received_failed)},
+    };
+    const struct snap_with *list;
+    size_t count_with = snap_with_all(d, &list);
+    char label[64];
+
+    for (size_t row = 0; row < ARRAY_LEN(rows); row++) {
+        metrics_help(b, rows[row].name, rows[row].type, rows[row].help);
+        for (size_t i = 0; i < count_with; i++) {
+            snprintf(label, sizeof(label), "%s=\"%" PRIx64 "\"", rows[row].label, list[i].member);
+            metrics_u64(b, rows[row].name, label, *(const uint64_t *)(const void *)((const char *)&list[i] + rows[row].offset));
+        }
+    }
+    for (int sends = 1; sends >= 0; sends--) {
+        const char *inflight = sends ? "etcd_network_snapshot_send_inflights_total" : "etcd_network_snapshot_receive_inflights_total";
+        const char *took = sends ? "etcd_network_snapshot_send_total_duration_seconds" : "etcd_network_snapshot_receive_total_duration_seconds";
+        uint64_t now = sends ? snap_sends_to(d) : snap_receives_from(d);
+
+        metrics_help(b, inflight, METRICS_GAUGE, sends ? "Total number of inflight snapshot sends" : "Total number of inflight snapshot receives");
+        if (now != RAFT_NONE) {
+            snprintf(label, sizeof(label), "%s=\"%" PRIx64 "\"", sends ? "To" : "From", now);
+            metrics_u64(b, inflight, label, 1);
+        }
+        metrics_help(b, took, METRICS_HISTOGRAM, sends ? "Total latency distributions of v3 snapshot sends" : "Total latency distributions of v3 snapshot receives");
+        for (size_t i = 0; i < count_with; i++) {
+            snprintf(label, sizeof(label), "%s=\"%" PRIx64 "\"", sends ? "To" : "From", list[i].member);
+            histogram_render(b, took, label, sends ? &list[i].send : &list[i].receive);
+        }
+    }
+}
+
 static void raft_facts(const struct raftd *d, struct buf *b)
 {
     struct turn_stats s;
@@ -56,7 +97,7 @@ static void raft_facts(const struct raftd *d, struct buf *b)
           raft_last_index(d->raft) - raft_commit(d->raft) + s.held);
     count(b, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.", s.proposals_refused);
     count(b, "etcd_server_heartbeat_send_failures_total",
-          "The total number of leader heartbeat send failures (likely overloaded from slow disk).", 0);
+          "The total number of leader heartbeat send failures (likely overloaded from slow disk).", d->slow.late_beats);
     count(b, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", s.reads_refused);
     count(b, "etcd_server_slow_read_indexes_total",
           "The total number of pending read indexes not in sync with leader's.", s.reads_slow);
@@ -163,7 +204,7 @@ void facts_render(const struct raftd *d, struct buf *out)
     raft_facts(d, out);
     wal_facts(d, out);
     snap_facts(d, out);
-    snap_peer_facts(d, out);
+    snap_with_facts(d, out);
     compare_facts(d, out);
     peers_render(d->peers, out);
     link_facts(d, out);

@@ -42,6 +42,8 @@ struct status_wait {
 /* slow.c: how long our own syncs take, as of the last look, and when our store served last. */
 struct slow {
     uint64_t served_ms;
+    uint64_t turn_ms, late_beats; /* the last turn; turns that came too late for a heartbeat */
+    bool led;                     /* then */
     uint64_t look_ms; /* the next look */
     uint64_t counts[HISTOGRAM_BUCKETS_MAX + 1]; /* of the log's histogram then */
     uint64_t quiet_ms; /* no hand-over before */

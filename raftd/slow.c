@@ -68,6 +68,12 @@ void slow_check(struct raftd *d, uint64_t now_ms)
     struct slow *s = &d->slow;
     const char *why;
 
+    /* A leader's turns are never further apart than its heartbeats. */
+    if (s->led && now_ms - s->turn_ms > 2 * d->conf.heartbeat_interval_ms)
+        s->late_beats++;
+    s->led = raft_role(d->raft) == RAFT_LEADER && d->members.count > 1;
+    s->turn_ms = now_ms;
+
     if (raft_role(d->raft) != RAFT_LEADER || d->members.count < 2 || d->stopping || now_ms < s->quiet_ms) {
         s->served_ms = now_ms; /* who begins to lead has a moment's grace */
         return;

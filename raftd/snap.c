@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/err.h"
 #include "common/limits.h"
@@ -26,6 +27,54 @@ static bool to_peer(struct raftd *d, uint64_t member, const struct frame *f)
     return peers_send(d->peers, member, PEER_STREAM_SNAPS, f);
 }
 
+/* --- what is counted with each member ---------------------------------------------------------------------------- */
+
+static struct snap_with *with_of(struct snap *n, uint64_t member)
+{
+    for (size_t i = 0; i < n->with_count; i++)
+        if (n->with[i].member == member)
+            return &n->with[i];
+    if (n->with_count == ARRAY_LEN(n->with)) {
+        memmove(n->with, n->with + 1, (n->with_count - 1) * sizeof(n->with[0]));
+        n->with_count--;
+    }
+    struct snap_with *w = &n->with[n->with_count++];
+    *w = (struct snap_with){.member = member};
+    histogram_init(&w->send, 100000, 10); /* etcd's: 0.1 s * 2^k */
+    histogram_init(&w->receive, 100000, 10);
+    return w;
+}
+
+static void count_end(uint64_t *ended, uint64_t *failed, struct histogram *h, bool ok, uint64_t ms)
+{
+    if (!ok) {
+        ++*failed;
+        return;
+    }
+    ++*ended;
+    histogram_observe_us(h, ms * 1000);
+}
+
+size_t snap_with_all(const struct raftd *d, const struct snap_with **list)
+{
+    /* Every other member has its line from the start: rates need the step from 0 to 1. */
+    for (size_t i = 0; i < d->members.count; i++)
+        if (d->members.list[i].id != d->member_id)
+            (void)with_of(d->snap, d->members.list[i].id);
+    *list = d->snap->with;
+    return d->snap->with_count;
+}
+
+uint64_t snap_sends_to(const struct raftd *d)
+{
+    return d->snap->out.state == SNAP_IDLE ? RAFT_NONE : d->snap->out.to;
+}
+
+uint64_t snap_receives_from(const struct raftd *d)
+{
+    return d->snap->in.state == SNAP_IDLE ? RAFT_NONE : d->snap->in.from;
+}
+
 /* --- out: to a member that is behind --------------------------------------------------------------------------- */
 
 static void sent_tell_core(struct raftd *d, bool ok)
@@ -33,9 +82,10 @@ static void sent_tell_core(struct raftd *d, bool ok)
     struct snap_out *o = &d->snap->out;
 
     turn_snap_sent(d->turn, o->to, o->index, ok);
-    snap_note_sent(d->snap, o->to, ok, loop_now_ms(d->loop) - o->begun_ms);
     d->snap->stats.sent += ok;
     d->snap->stats.sent_failed += !ok;
+    struct snap_with *w = with_of(d->snap, o->to);
+    count_end(&w->sent, &w->sent_failed, &w->send, ok, loop_now_ms(d->loop) - o->begun_ms);
     d->snap->stepped = true;
 }
 
@@ -156,6 +206,8 @@ void snap_in_end(struct raftd *d, int err)
     if (in->state == SNAP_IDLE)
         return;
     in_said(d, in->from, in->id, err);
+    struct snap_with *w = with_of(d->snap, in->from);
+    count_end(&w->received, &w->received_failed, &w->receive, !err, loop_now_ms(d->loop) - in->begun_ms);
     if (err) {
         log_warnx("snap: from member %" PRIx64 " as of entry %" PRIu64 ": %s", in->from, in->index, err_text(err));
         link_send(stored_link(d), FRAME(snap_drop, SNAP_DROP, .id = in->id));
@@ -165,7 +217,6 @@ void snap_in_end(struct raftd *d, int err)
     } else {
         d->snap->stats.received++;
     }
-    snap_note_received(d->snap, in->from, !err, loop_now_ms(d->loop) - in->begun_ms);
     buf_fini(&in->members);
     *in = (struct snap_in){0};
 }

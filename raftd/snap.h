@@ -19,6 +19,7 @@
 #ifndef RAFTD_SNAP_H
 #define RAFTD_SNAP_H
 
+#include "common/metrics.h"
 #include "proto/frames.h"
 
 struct raftd;
@@ -45,8 +46,16 @@ uint64_t snap_deadline(const struct raftd *d);
 struct snap_stats {
     uint64_t sent, sent_failed, received, received_failed, parts;
 };
-/* etcd_network_snapshot_*: snap_facts.c */
-void snap_peer_facts(const struct raftd *d, struct buf *b);
 void snap_stats(const struct raftd *d, struct snap_stats *s);
+
+/* The same with each member, for etcd's names. */
+struct snap_with {
+    uint64_t member;
+    uint64_t sent, sent_failed, received, received_failed;
+    struct histogram send, receive; /* how long those that succeeded took */
+};
+size_t snap_with_all(const struct raftd *d, const struct snap_with **list);
+uint64_t snap_sends_to(const struct raftd *d);        /* a member, now; RAFT_NONE: none */
+uint64_t snap_receives_from(const struct raftd *d);
 
 #endif

@@ -2,7 +2,6 @@
 #ifndef RAFTD_SNAP_INT_H
 #define RAFTD_SNAP_INT_H
 
-#include "common/metrics.h"
 #include "raftd/keep.h"
 #include "raftd/raftd.h"
 #include "raftd/snap.h"
@@ -15,8 +14,7 @@ struct snap_out {
     uint64_t index, term; /* of the last entry in it; known when SENDING */
     bool forgot;
     uint64_t vote_from;
-    uint64_t heard_ms; /* of the member */
-    uint64_t begun_ms;
+    uint64_t begun_ms, heard_ms; /* of the member */
     /* Bandwidth: what was sent is paid for at pace_us; credit that comes before is given to stored then. */
     uint64_t pace_us;
     bool more_waits;
@@ -30,7 +28,7 @@ struct snap_in {
     struct buf members;
     uint64_t from_part, until; /* what stored has room for, as it said last */
     bool kept;                 /* the last part came, SNAPSHOT is on disk */
-    uint64_t heard_ms, again_ms, begun_ms;
+    uint64_t begun_ms, heard_ms, again_ms;
 };
 
 struct snap {
@@ -53,15 +51,9 @@ struct snap {
     size_t ask_pos;
     bool stepped; /* the core got an event since the last snap_run */
     struct snap_stats stats;
-    struct snap_peer { /* snap_facts.c: what went to a member, and came from it; id 0: not in use */
-        uint64_t id;
-        uint64_t sent, sent_failed, received, received_failed;
-        struct histogram sending, receiving;
-    } peers[RAFT_MEMBERS_MAX];
+    struct snap_with with[RAFT_MEMBERS_MAX]; /* those met last, if there were more */
+    size_t with_count;
 };
-
-void snap_note_sent(struct snap *n, uint64_t to, bool ok, uint64_t ms);
-void snap_note_received(struct snap *n, uint64_t from, bool ok, uint64_t ms);
 
 /* snap.c */
 void snap_in_end(struct raftd *d, int err);

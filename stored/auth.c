@@ -1,6 +1,7 @@
 /* auth - the tables of auth.h, in memory and in the store.
  * Changed by auth_cmd.c inside a batch; whatever is changed is written with the batch and enters the hash that members
- * compare. Tables are hash tables: what depends on an order is done in order of names, because that is the same everywhere. */
+ * compare. Tables are hash tables: what depends on an order is done in order of names, because that is the same
+ * everywhere. */
 #include "stored/auth.h"
 
 #include <endian.h>
@@ -24,7 +25,7 @@ struct state_record { /* value of META_AUTH, big endian */
 /* authpb.User is etcd's: 1 name, 2 password, 3 roles, 4 options { 1 no_password }. This field is ours. */
 #define USER_FIELD_SINCE 100
 
-/* --- small things ------------------------------------------------------------------------------------------ */
+/* --- small things --------------------------------------------------------------------------------------- */
 
 static struct slice slice_own(struct slice s)
 {
@@ -54,7 +55,7 @@ static void forget(struct stored *s, char prefix, struct slice key)
     mvcc_chain_add(s->mvcc, prefix, sum_of(key), 0);
 }
 
-/* --- tables -------------------------------------------------------------------------------------------------- */
+/* --- tables --------------------------------------------------------------------------------------------- */
 
 struct auth_user *auth_user(const struct auth *a, struct slice name)
 {
@@ -154,7 +155,7 @@ static void role_free(struct auth *a, struct auth_role *r)
     free(r);
 }
 
-/* --- roles of a user ----------------------------------------------------------------------------------------- */
+/* --- roles of a user ------------------------------------------------------------------------------------ */
 
 /* Where role stands among u's, or would. */
 static size_t role_position(const struct auth_user *u, struct slice role, bool *found)
@@ -203,7 +204,7 @@ bool auth_user_remove_role(struct auth_user *u, struct slice role)
     return true;
 }
 
-/* --- permissions of a role ------------------------------------------------------------------------------------ */
+/* --- permissions of a role ------------------------------------------------------------------------------ */
 
 static struct auth_perm *perm_find(const struct auth_role *r, struct slice key, struct slice range_end)
 {
@@ -274,7 +275,7 @@ const struct perms *auth_user_perms(struct auth *a, struct auth_user *u, enum pe
     return type == PERM_READ ? &u->read : &u->write;
 }
 
-/* --- to the store --------------------------------------------------------------------------------------------- */
+/* --- to the store --------------------------------------------------------------------------------------- */
 
 void auth_user_keep(struct stored *s, struct auth_user *u)
 {
@@ -333,7 +334,7 @@ void auth_changed(struct stored *s, bool bump)
     keep(s, META_AUTH, slice_str(STATE_KEY), slice_of(&record, sizeof record));
 }
 
-/* --- from the store --------------------------------------------------------------------------------------------- */
+/* --- from the store ------------------------------------------------------------------------------------- */
 
 static int load_state(void *arg, struct slice key, struct slice value)
 {
@@ -409,14 +410,14 @@ void auth_load(struct stored *s)
 {
     struct auth *a = xcalloc(1, sizeof *a);
 
-    password_init();
+    password_init(s->conf->bcrypt_cost);
     a->rev = 1;
     /* After a snapshot a number of before must not look like one of after. */
     a->gen = a->told = ++s->auth_starts << 32; /* links are down now, and gateways are told at up */
     TAILQ_INIT(&a->token_order);
     s->auth = a;
-    if (mvcc_meta_each(s->mvcc, META_AUTH, load_state, a) != 0 || mvcc_meta_each(s->mvcc, META_ROLE, load_role, a) != 0 ||
-        mvcc_meta_each(s->mvcc, META_USER, load_user, a) != 0)
+    if (mvcc_meta_each(s->mvcc, META_AUTH, load_state, a) != 0 ||
+        mvcc_meta_each(s->mvcc, META_ROLE, load_role, a) != 0 || mvcc_meta_each(s->mvcc, META_USER, load_user, a) != 0)
         fatalx("auth: users and roles cannot be read from the store");
     auth_tokens_load(s);
     log_info("auth: %s, revision %llu, users %u, roles %u, tokens %zu", a->enabled ? "on" : "off",

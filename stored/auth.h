@@ -1,10 +1,11 @@
 /* auth - users, roles, tokens: the store of auth, replicated like keys and kept beside them.
  * auth.c has the tables and keeps them in the store; auth_cmd.c changes and lists them; auth_token.c has the tokens;
- * auth_password.c checks passwords on worker threads; authorize.c asks whether somebody may do something. All of it runs on
- * the loop's thread. Rules: spec/semantics.md §14.
+ * auth_password.c checks passwords on worker threads; authorize.c asks whether somebody may do something. All of it
+ * runs on the loop's thread. Rules: spec/semantics.md §14.
  *
- * Invariants: a user's roles are sorted and without twins, and each is `root` or exists; a role's permissions are sorted by
- * key, no two for the same interval; rev grows by one with each change but AuthEnable; each token's user exists.
+ * Invariants: a user's roles are sorted and without twins, and each is `root` or exists; a role's permissions are
+ * sorted by key, no two for the same interval; rev grows by one with each change but AuthEnable; each token's user
+ * exists.
  *
  *   'A' "state"  -> enabled(8) rev(8)            'u' name -> authpb.User, and field 100: `since`
  *   'r' name     -> authpb.Role                  't' token -> index(8) user name */
@@ -39,9 +40,9 @@ struct auth_role {
 };
 
 struct auth_token {
-    UT_hash_handle hh;             /* of auth.tokens */
-    TAILQ_ENTRY(auth_token) all;   /* by index */
-    TAILQ_ENTRY(auth_token) mine;  /* of its user, by index */
+    UT_hash_handle hh;            /* of auth.tokens */
+    TAILQ_ENTRY(auth_token) all;  /* by index */
+    TAILQ_ENTRY(auth_token) mine; /* of its user, by index */
     struct auth_user *user;
     uint64_t index;   /* of the entry that made it */
     uint64_t used_ms; /* on this member; not replicated */
@@ -52,14 +53,14 @@ struct auth_token {
 TAILQ_HEAD(auth_tokens, auth_token);
 
 struct auth_user {
-    UT_hash_handle hh;    /* of auth.users */
-    struct slice name;    /* owned */
-    struct buf password;  /* hash; empty: none that fits */
-    struct slice *roles;  /* owned, each too */
+    UT_hash_handle hh;   /* of auth.users */
+    struct slice name;   /* owned */
+    struct buf password; /* hash; empty: none that fits */
+    struct slice *roles; /* owned, each too */
     size_t role_count;
     bool no_password;
-    bool is_root;         /* has role root */
-    uint64_t since;       /* auth revision of its creation or its last password: a token from before is of somebody else */
+    bool is_root;   /* has role root */
+    uint64_t since; /* auth revision of its creation or its last password: a token from before is of somebody else */
     struct auth_tokens tokens;
     size_t token_count;
     /* The union of its roles' permissions as of perms_gen. */
@@ -81,7 +82,7 @@ struct auth {
     struct password_queue *passwords;
 };
 
-/* --- auth.c -------------------------------------------------------------------------------------------------- */
+/* --- auth.c --------------------------------------------------------------------------------------------- */
 void auth_load(struct stored *s); /* at start, and after a snapshot */
 void auth_fini(struct stored *s);
 struct auth_user *auth_user(const struct auth *a, struct slice name); /* NULL: none */
@@ -98,19 +99,21 @@ struct auth_user *auth_user_new(struct auth *a, struct slice name);
 struct auth_role *auth_role_new(struct auth *a, struct slice name);
 void auth_user_keep(struct stored *s, struct auth_user *u);
 void auth_role_keep(struct stored *s, const struct auth_role *r);
-void auth_user_drop(struct stored *s, struct auth_user *u); /* and its tokens */
-void auth_role_drop(struct stored *s, struct auth_role *r); /* from the table alone */
-void auth_user_add_role(struct auth_user *u, struct slice role);   /* that it does not have */
+void auth_user_drop(struct stored *s, struct auth_user *u);         /* and its tokens */
+void auth_role_drop(struct stored *s, struct auth_role *r);         /* from the table alone */
+void auth_user_add_role(struct auth_user *u, struct slice role);    /* that it does not have */
 bool auth_user_remove_role(struct auth_user *u, struct slice role); /* false: it had not */
-void auth_role_add_perm(struct auth_role *r, int64_t type, struct slice key, struct slice range_end); /* or sets its type */
+/* Or sets the type of the one that is there. */
+void auth_role_add_perm(struct auth_role *r, int64_t type, struct slice key, struct slice range_end);
 bool auth_role_remove_perm(struct auth_role *r, struct slice key, struct slice range_end);
 void auth_changed(struct stored *s, bool bump); /* after each command that changed something: state, rev, gen */
 
-/* --- auth_cmd.c: commands of the log, and queries ------------------------------------------------------------- */
-int auth_apply(struct stored *s, const struct command *c, uint64_t index, struct buf *out); /* E_UNIMPLEMENTED: none of auth's */
-int auth_query(struct stored *s, const struct command *c, struct buf *out);                 /* the same */
+/* --- auth_cmd.c: commands of the log, and queries ------------------------------------------------------- */
+/* E_UNIMPLEMENTED: none of auth's. */
+int auth_apply(struct stored *s, const struct command *c, uint64_t index, struct buf *out);
+int auth_query(struct stored *s, const struct command *c, struct buf *out);
 
-/* --- auth_token.c ----------------------------------------------------------------------------------------------- */
+/* --- auth_token.c --------------------------------------------------------------------------------------- */
 void auth_tokens_load(struct stored *s); /* users are loaded */
 void auth_tokens_fini(struct auth *a);
 /* AUTHENTICATE: makes the token and prunes what is too much. */
@@ -119,7 +122,7 @@ int auth_token_query(struct stored *s, struct slice body, struct buf *out); /* T
 void auth_tokens_drop(struct stored *s, struct auth_user *u);
 void auth_tokens_drop_all(struct stored *s);
 
-/* --- auth_password.c ----------------------------------------------------------------------------------------------- */
+/* --- auth_password.c ------------------------------------------------------------------------------------ */
 void auth_password_ask(struct gateway *g, uint64_t req, struct slice body); /* PASSWORD; answered later */
 void auth_passwords_fini(struct stored *s); /* no worker job may be running */
 

@@ -1,6 +1,7 @@
 /* auth_cmd - the commands that change users, roles and whether auth is on, and the queries that list them.
  * From apply.c and read.c, which have asked authorize.c before; the tables are auth.c's. Errors in the order of
- * spec/semantics.md §14.2; every successful change counts one in the auth revision, but for AuthEnable and a role granted twice. */
+ * spec/semantics.md §14.2; every successful change counts one in the auth revision, but for AuthEnable and a role
+ * granted twice. */
 #include "stored/auth.h"
 
 #include <stdlib.h>
@@ -30,7 +31,7 @@ static int decode(struct slice body, struct fields *fields)
     return got;
 }
 
-/* --- on and off ------------------------------------------------------------------------------------------------ */
+/* --- on and off ----------------------------------------------------------------------------------------- */
 
 static int enable(struct stored *s)
 {
@@ -62,7 +63,7 @@ static int disable(struct stored *s)
     return 0;
 }
 
-/* --- users ----------------------------------------------------------------------------------------------------- */
+/* --- users ---------------------------------------------------------------------------------------------- */
 
 static bool is_no_password(struct slice options)
 {
@@ -172,7 +173,7 @@ static int user_revoke_role(struct stored *s, struct slice name, struct slice ro
     return 0;
 }
 
-/* --- roles ----------------------------------------------------------------------------------------------------- */
+/* --- roles ---------------------------------------------------------------------------------------------- */
 
 static int role_add(struct stored *s, struct slice name)
 {
@@ -270,7 +271,7 @@ static int role_revoke(struct stored *s, const struct fields *f)
     return 0;
 }
 
-/* --- all commands ------------------------------------------------------------------------------------------------- */
+/* --- all commands --------------------------------------------------------------------------------------- */
 
 static int run(struct stored *s, uint64_t kind, struct slice body, const struct fields *f)
 {
@@ -317,7 +318,7 @@ int auth_apply(struct stored *s, const struct command *c, uint64_t index, struct
     return err;
 }
 
-/* --- queries --------------------------------------------------------------------------------------------------------- */
+/* --- queries -------------------------------------------------------------------------------------------- */
 
 static int user_get(struct stored *s, struct slice name, struct buf *out)
 {

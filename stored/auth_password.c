@@ -1,9 +1,11 @@
 /* auth_password - PASSWORD: is this user's password right?
- * From read.c; the check runs on a worker thread, a few at a time (PASSWORD_PARALLEL), the rest waits in order; the answer goes
- * to the gateway, which then has a token made (auth_token.c). What is asked for stands in memory only, and is wiped.
+ * From read.c; the check runs on a worker thread, a few at a time (PASSWORD_PARALLEL), the rest waits in order; the
+ * answer goes to the gateway, which then has a token made (auth_token.c). What is asked for stands in memory only, and
+ * is wiped.
  *
- * A user who does not exist costs as much as one who does, and gets the same answer: names cannot be found out by asking. The
- * answer carries the auth revision of the hash that was compared: a token is only made while that is still the present one. */
+ * A user who does not exist costs as much as one who does, and gets the same answer: names cannot be found out by
+ * asking. The answer carries the auth revision of the hash that was compared: a token is only made while that is still
+ * the present one. */
 #include "stored/auth.h"
 
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 #include "common/mem.h"
 #include "proto/pb.h"
 #include "stored/password.h"
+#include "stored/snap.h"
 #include "stored/stored.h"
 
 struct password_job {
@@ -86,7 +89,8 @@ static void queue_run(struct stored *s)
     struct password_queue *q = s->auth->passwords;
     struct password_job *j;
 
-    while (q->running < PASSWORD_PARALLEL && (j = TAILQ_FIRST(&q->waiting)) != NULL) {
+    /* A store that is about to be replaced waits for all jobs; gateways ask again when it is. */
+    while (q->running < PASSWORD_PARALLEL && !snap_is_swapping(s) && (j = TAILQ_FIRST(&q->waiting)) != NULL) {
         TAILQ_REMOVE(&q->waiting, j, link);
         q->waiting_count--;
         q->running++;

@@ -1,9 +1,10 @@
 /* auth_token - the tokens that clients show instead of a password.
- * AUTHENTICATE (apply.c) makes one: letters of the gateway that checked the password, ".", the index of the entry. It is
- * replicated and kept, so it works on every member and after a restart. Gateways ask for its user with TOKEN (read.c).
+ * AUTHENTICATE (apply.c) makes one: letters of the gateway that checked the password, ".", the index of the entry. It
+ * is replicated and kept, so it works on every member and after a restart. Gateways ask for its user with TOKEN
+ * (read.c).
  *
- * How long ago a token was used is known to each member alone, so expiry is only remembered (`expired`), and what is removed
- * from the store is decided by what all members know: counts, and the order of entries. */
+ * How long ago a token was used is known to each member alone, so expiry is only remembered (`expired`), and what is
+ * removed from the store is decided by what all members know: counts, and the order of entries. */
 #include "stored/auth.h"
 
 #include <endian.h>
@@ -73,7 +74,7 @@ void auth_tokens_drop_all(struct stored *s)
         token_drop(s, TAILQ_FIRST(&s->auth->token_order));
 }
 
-/* --- making one ------------------------------------------------------------------------------------------------ */
+/* --- making one ----------------------------------------------------------------------------------------- */
 
 static bool are_letters(struct slice s)
 {
@@ -136,7 +137,7 @@ int auth_token_make(struct stored *s, const struct command *c, uint64_t index, s
     return 0;
 }
 
-/* --- asking for one ----------------------------------------------------------------------------------------------- */
+/* --- asking for one ------------------------------------------------------------------------------------- */
 
 static bool is_alive(const struct stored *s, struct auth_token *t, uint64_t now_ms)
 {
@@ -170,7 +171,7 @@ int auth_token_query(struct stored *s, struct slice body, struct buf *out)
     return 0;
 }
 
-/* --- load ------------------------------------------------------------------------------------------------------------ */
+/* --- load ----------------------------------------------------------------------------------------------- */
 
 struct loaded_token {
     uint64_t index;

@@ -1,12 +1,12 @@
-/* authorize - see authorize.h. Asked by apply.c before it runs a command, and by read.c before and, if auth has changed in
- * between, after it has read. Tables: auth.c; intervals: perm.c.
+/* authorize - see authorize.h. Asked by apply.c before it runs a command, and by read.c before and, if auth has changed
+ * in between, after it has read. Tables: auth.c; intervals: perm.c.
  *
- * Three questions, in etcd's order. Who: the user must be named, his token must not be older than what auth knows, he must
- * exist. Is he root: then yes. Which keys: the request is walked through, both branches of transactions and all levels, and each
- * part must be covered by what he may read or write; the first that is not ends it.
+ * Three questions, in etcd's order. Who: the user must be named, his token must not be older than what auth knows, he
+ * must exist. Is he root: then yes. Which keys: the request is walked through, both branches of transactions and all
+ * levels, and each part must be covered by what he may read or write; the first that is not ends it.
  *
- * What a gateway says is believed: it has checked the token, and it could as well say that it was root's. What stored proposes
- * itself has no user; it is known by an envelope that no gateway makes (command.h) and by its kind. */
+ * What a gateway says is believed: it has checked the token, and it could as well say that it was root's. What stored
+ * proposes itself has no user; it is known by an envelope that no gateway makes (command.h) and by its kind. */
 #include "stored/authorize.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ struct asking {
     const struct perms *read, *write;
 };
 
-/* --- keys ----------------------------------------------------------------------------------------------------- */
+/* --- keys ----------------------------------------------------------------------------------------------- */
 
 static int may_read(const struct asking *a, struct slice key, struct slice range_end)
 {
@@ -47,7 +47,7 @@ static int may_lease(const struct asking *a, const struct perms *p, int64_t id)
     return lease_keys_all(a->s->leases, id, covers_key, (void *)(uintptr_t)p) ? 0 : E_PERMISSION_DENIED;
 }
 
-/* --- requests --------------------------------------------------------------------------------------------------- */
+/* --- requests ------------------------------------------------------------------------------------------- */
 
 static int ask_range(const struct asking *a, const struct api_range *rq)
 {
@@ -115,7 +115,7 @@ static int ask_txn(const struct asking *a, const struct api_txn *rq)
     return err ? err : ask_ops(a, rq->failure, rq->failure_count);
 }
 
-/* --- bodies ------------------------------------------------------------------------------------------------------- */
+/* --- bodies --------------------------------------------------------------------------------------------- */
 
 static int range_body(const struct asking *a)
 {
@@ -232,9 +232,10 @@ static int keys_of(const struct asking *a)
     }
 }
 
-/* --- who ------------------------------------------------------------------------------------------------------------ */
+/* --- who ------------------------------------------------------------------------------------------------ */
 
-/* Of the oldest revision that will do: the present one, or, for a read that has been allowed before, that of his password. */
+/* Of the oldest revision that will do: the present one, or, for a read that has been allowed before, that of his
+ * password. */
 static int check_user(struct stored *s, const struct command *c, bool again, struct auth_user **u)
 {
     if (c->user.len == 0)
@@ -293,7 +294,7 @@ static int need_root_or_own(struct stored *s, const struct command *c)
     return auth_user_has_role(auth_user(s->auth, c->user), name) ? 0 : err;
 }
 
-/* --- all -------------------------------------------------------------------------------------------------------------- */
+/* --- all ------------------------------------------------------------------------------------------------ */
 
 /* Made by stored itself: see command.h. */
 static bool is_ours(const struct command *c)

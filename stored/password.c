@@ -1,6 +1,7 @@
 /* password - see password.h. Called by auth_cmd.c (take) and, on worker threads, by auth_password.c.
  * Hashes come from clients with role root, but a typing error of theirs must not stop the others' logins: a hash
- * whose parameters ask for more than PASSWORD_MEMORY_MAX, PASSWORD_OPS_MAX or BCRYPT_COST_MAX is refused when it comes. */
+ * whose parameters ask for more than PASSWORD_MEMORY_MAX, PASSWORD_WORK_MAX or BCRYPT_COST_MAX is refused when it
+ * comes. */
 #include "stored/password.h"
 
 #include <crypt.h>
@@ -14,20 +15,25 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/password_cost.h"
 
 #define ARGON_PREFIX "$argon2id$"
-#define BCRYPT_CHARS 60 /* "$2b$10$", 22 of salt, 31 of hash */
+#define BCRYPT_CHARS 60        /* "$2b$10$", 22 of salt, 31 of hash */
 #define BCRYPT_PASSWORD_MAX 72 /* bcrypt looks at no more */
 
 static char nobody[crypto_pwhash_STRBYTES];
 
-void password_init(void)
+void password_init(uint64_t bcrypt_cost)
 {
+    unsigned long long passes;
+    size_t memory;
+
     if (sodium_init() < 0)
         fatalx("password: libsodium cannot be started");
     /* Any salt and hash of the right lengths: it is computed and compared like a true one. */
-    snprintf(nobody, sizeof nobody, ARGON_PREFIX "v=19$m=%zu,t=%d,p=1$bm9ib2R5IG5vYm9keSAhIQ$%s",
-             PASSWORD_MEMORY_BYTES / KIB, PASSWORD_OPS, "bm9ib2R5IGhhcyB0aGlzIGhhc2gsIG5vYm9keSBhdCA");
+    password_cost(bcrypt_cost, &passes, &memory);
+    snprintf(nobody, sizeof nobody, ARGON_PREFIX "v=19$m=%zu,t=%llu,p=1$bm9ib2R5IG5vYm9keSAhIQ$%s", memory / KIB,
+             passes, "bm9ib2R5IGhhcyB0aGlzIGhhc2gsIG5vYm9keSBhdCA");
 }
 
 struct slice password_nobody(void)
@@ -50,12 +56,12 @@ static bool is_argon(struct slice hash)
 static bool argon_is_affordable(struct slice hash)
 {
     char text[crypto_pwhash_STRBYTES];
-    unsigned version, memory, ops, lanes;
+    unsigned version, memory, passes, lanes;
 
     memcpy(text, hash.data, hash.len);
     text[hash.len] = '\0';
-    return sscanf(text, ARGON_PREFIX "v=%4u$m=%9u,t=%9u,p=%4u$", &version, &memory, &ops, &lanes) == 4 &&
-           memory <= PASSWORD_MEMORY_MAX / KIB && ops <= PASSWORD_OPS_MAX && lanes == 1;
+    return sscanf(text, ARGON_PREFIX "v=%4u$m=%9u,t=%9u,p=%4u$", &version, &memory, &passes, &lanes) == 4 &&
+           memory <= PASSWORD_MEMORY_MAX / KIB && (uint64_t)passes * memory <= PASSWORD_WORK_MAX / KIB && lanes == 1;
 }
 
 static bool is_digit(uint8_t c)
@@ -87,8 +93,8 @@ int password_take(struct slice hashed, struct buf *hash)
         return 0;
     }
     buf_reserve(hash, hashed.len + 1);
-    if (hashed.len && sodium_base642bin(hash->data + start, hashed.len, (const char *)hashed.data, hashed.len, NULL, &len,
-                                        NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
+    if (hashed.len && sodium_base642bin(hash->data + start, hashed.len, (const char *)hashed.data, hashed.len, NULL,
+                                        &len, NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
         return E_NO_PASSWORD_USER;
     hash->len = start + (hashed.len ? len : 0);
     if (is_bcrypt(buf_part(hash, start, hash->len - start), &cost) && cost > BCRYPT_COST_MAX) {

@@ -1,4 +1,5 @@
-/* perm - see perm.h. etcd's rules: spec/semantics.md §14.4; what an empty interval needs is what etcd's interval tree asks. */
+/* perm - see perm.h. etcd's rules: spec/semantics.md §14.4; what an empty interval needs is what etcd's interval tree
+ * asks. */
 #include "stored/perm.h"
 
 #include <stdlib.h>

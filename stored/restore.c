@@ -256,20 +256,6 @@ static int store_make(struct restore *r, struct slice body, const char *dir)
     return fill_end(r->fill, 0, r->why);
 }
 
-/* The new store, as the daemon will open it. */
-static int store_try(const char *dir, struct buf *why)
-{
-    struct mvcc_conf conf = {.dir = dir, .cache_bytes = MIB};
-    struct mvcc *m;
-    int err = mvcc_open(&m, &conf, why);
-
-    if (!err) {
-        mvcc_sync(m);
-        mvcc_close(m);
-    }
-    return err;
-}
-
 int restore_store(const struct backup_file *f, const char *store_dir, struct restored *done, struct buf *why)
 {
     struct restore r = {.rev = 1, .done = done, .why = why};
@@ -280,8 +266,6 @@ int restore_store(const struct backup_file *f, const char *store_dir, struct res
         return err;
     char *dir = swap_prepare(store_dir);
     err = store_make(&r, f->body, dir);
-    if (!err)
-        err = store_try(dir, why);
     free(dir);
     bolt_close(r.bolt);
     buf_fini(&r.part);

@@ -1,4 +1,4 @@
-/* fuzz_http1 - HTTP/1.1 from anybody: the parser, and a connection that gets the bytes in pieces
+/* fuzz_http1 - HTTP/1.1 from anybody, the JSON gateway behind it: the parser, and a connection that gets the bytes in pieces
  * (byte 0: their length). Siblings are away. */
 #include "common/buf.h"
 #include "common/err.h"
@@ -30,6 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         begun = true;
         conf_init(&conf);
         gatewayd_init(&g, &conf, loop_new());
+        g.find = route_find;
+        identity_on_auth(&g, &(struct fr_auth){.enabled = 0});
         watch_start(&g);
     }
     if (size < 1 || size > 20000) {
@@ -44,6 +46,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf out = BUF_INIT;
     feed(data + 1, size - 1, data[0] != 0 ? data[0] : size, &out);
     buf_fini(&out);
-    must(g.pending.count == 0);
+    must(g.pending.count == 0 && g.call_count == 0 && g.inbound_bytes == 0 && g.outbound_bytes == 0);
     return 0;
 }

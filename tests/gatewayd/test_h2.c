@@ -440,3 +440,58 @@ Test(h2, a_connection_with_too_much_unread_is_refused_more_until_it_reads)
     free(large);
     rig_free(r);
 }
+
+/* The stream of DATA frame pos in bytes; 0: there is none. */
+static uint32_t data_at(struct slice bytes, unsigned pos)
+{
+    while (bytes.len >= 9) {
+        size_t len = (size_t)bytes.data[0] << 16 | (size_t)bytes.data[1] << 8 | bytes.data[2];
+        uint32_t stream = (uint32_t)bytes.data[5] << 24 | (uint32_t)bytes.data[6] << 16 | (uint32_t)bytes.data[7] << 8 | bytes.data[8];
+        if (bytes.data[3] == 0 && len > 0 && pos-- == 0) {
+            return stream;
+        }
+        cr_assert_geq(bytes.len, 9 + len);
+        bytes = slice_of(bytes.data + 9 + len, bytes.len - 9 - len);
+    }
+    return 0;
+}
+
+Test(h2, a_small_answer_goes_before_the_rest_of_large_ones_which_take_turns)
+{
+    struct rig *r = rig_new();
+    struct buf large = BUF_INIT, wire = BUF_INIT;
+    memset(buf_extend(&large, 400000), 'x', 400000);
+    struct call *calls[3];
+    struct rig_call *clients[3];
+
+    /* Given two large answers, */
+    for (size_t i = 0; i < 3; i++) {
+        clients[i] = rig_unary(r, "/t.T/Hold", "x");
+        rig_pump(r);
+        calls[i] = seen.call;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        call_reply(calls[i], buf_slice(&large));
+    }
+    /* they take turns within the client's window, */
+    cr_assert_eq(h2_write(r->h, &wire, 17000), OK);
+    buf_add_slice(&r->to_client, buf_slice(&wire));
+    cr_expect(data_at(buf_slice(&wire), 0) != 0 && data_at(buf_slice(&wire), 1) != 0);
+    cr_expect_neq(data_at(buf_slice(&wire), 0), data_at(buf_slice(&wire), 1));
+    buf_reset(&wire);
+
+    /* and a small one goes right after the frame that had been chosen. */
+    call_reply(calls[2], SLICE_LIT("small"));
+    cr_assert_eq(h2_write(r->h, &wire, 20000), OK);
+    buf_add_slice(&r->to_client, buf_slice(&wire));
+    uint32_t small = (uint32_t)clients[2]->id;
+    cr_expect(data_at(buf_slice(&wire), 0) == small || data_at(buf_slice(&wire), 1) == small);
+    rig_pump(r);
+    for (size_t i = 0; i < 3; i++) {
+        cr_expect_eq(clients[i]->grpc_status, 0);
+    }
+    cr_expect_eq(clients[0]->body.len, 400005);
+    buf_fini(&large);
+    buf_fini(&wire);
+    rig_free(r);
+}

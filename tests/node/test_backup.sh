@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Backups: what `etcdctl snapshot save` takes from a node is a file that etcd's own tools check and restore, and a real etcd on the restored
-# directory serves the same keys, revisions, history and leases. Then with much data, slow readers and too many of them, while puts go
+# directory serves the same keys, revisions, history and leases; and back: what etcd has saved becomes a node. Then with much data, slow readers and too many of them, while puts go
 # on: what stored and gatewayd hold stays bounded. And the Hash rpc on three members.
 # MEGABYTES=n: how much data (200).
 #   tests/node/test_backup.sh [BUILD_DIR]
@@ -207,6 +207,42 @@ for n in 1 2 3; do
     check "its file is whole" etcdctl snapshot status "$tmp/trio.$n.db"
 done
 for n in 1 2 3; do trio_down "$n"; done
+
+# --- users ---
+port=$(free_port)
+start_node "$tmp/auth" "$port" || not_ok "a node for users"
+as_root() { "$1" --user root:pw "${@:2}"; }
+users_make() { # the same in a node and in etcd
+    "$1" put k/1 1 && "$1" put other 1 && "$1" user add root:pw && "$1" user grant-role root root && "$1" user add joe:jp && "$1" role add r &&
+        "$1" role grant-permission r readwrite k/ --prefix && "$1" user grant-role joe r && "$1" auth enable
+} >/dev/null
+users_make ours
+check "without a user no snapshot" bash -c "! etcdctl --endpoints 127.0.0.1:$port snapshot save '$tmp/no.db'"
+check "nor for a user who is not root" bash -c "! etcdctl --endpoints 127.0.0.1:$port --user joe:jp snapshot save '$tmp/no.db'"
+check "one for root" as_root ours snapshot save "$tmp/users.db"
+check "etcd restores it" restore "$tmp/users.db" "$tmp/users"
+restored_etcd "$tmp/users"
+check "authentication is on there" bash -c "! etcdctl --endpoints 127.0.0.1:$etcd_port get k/1"
+stop_pid "$etcd_pid"
+stop_pid "$node_pid"
+check "it is restored into a node" ours_restore "$tmp/users.db" "$tmp/users-back"
+port=$(free_port)
+start_node "$tmp/users-back" "$port" || not_ok "a node with users"
+equal "where users have their passwords" "k/1" "$(ours --user joe:jp get k/1 --keys-only | head -1)"
+check "and no more rights than before" bash -c "! etcdctl --endpoints 127.0.0.1:$port --user joe:jp get other"
+stop_pid "$node_pid"
+etcd_port=$(free_port)
+start_etcd "$tmp/bcrypt" "$etcd_port"
+users_make theirs
+check "etcd's snapshot with users" as_root theirs snapshot save "$tmp/bcrypt.db"
+stop_pid "$etcd_pid"
+check "is restored into a node" ours_restore "$tmp/bcrypt.db" "$tmp/bcrypt-node"
+port=$(free_port)
+start_node "$tmp/bcrypt-node" "$port" || not_ok "a node with users of etcd"
+equal "where etcd's passwords are right" "k/1" "$(ours --user joe:jp get k/1 --keys-only | head -1)"
+check "wrong ones are wrong" bash -c "! etcdctl --endpoints 127.0.0.1:$port --user joe:no get k/1"
+check "and rights are what they were" bash -c "! etcdctl --endpoints 127.0.0.1:$port --user joe:jp get other"
+stop_pid "$node_pid"
 
 # --- three new members from one file ---
 for n in 1 2 3; do rm -rf "${tmp:?}/trio/$n"; done

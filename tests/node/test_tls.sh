@@ -119,8 +119,8 @@ both "/health by HTTP/1.1" 'get client /health --http1.1'
 both "/version by HTTP/1.1" 'get client /version --http1.1'
 both "/health without a certificate" 'get - /health'
 both "/health of a revoked one" 'get revoked /health'
-#h2 both "/health by HTTP/2" 'get client /health --http2'
-#h2 both "/version by HTTP/2" 'get client /version --http2'
+both "/health by HTTP/2" 'get client /health --http2'
+both "/version by HTTP/2" 'get client /version --http2'
 both "ALPN h2" 'as_client -alpn h2'
 only "ALPN http/1.1" "ALPN protocol: http/1.1" 'as_client -alpn http/1.1 | grep ALPN' # etcd 3.4 names none
 only "ALPN both" "ALPN protocol: h2" 'as_client -alpn http/1.1,h2 | grep ALPN'
@@ -201,7 +201,7 @@ equal "clear gRPC" "OK" "$(etcdctl --endpoints "http://127.0.0.1:$plain_port" pu
 trine_port=$http_port
 only "but where it is asked for" "200 1.1" 'get client /version --http1.1'
 only "with a certificate" "refused" 'get - /version --http1.1'
-#h2 only "gRPC is not served there" "exit 1" 'ctl client put foo bar >/dev/null 2>&1; echo exit $?'
+only "gRPC is not served there" "exit 1" 'ctl client put foo bar >/dev/null 2>&1; echo exit $?'
 equal "a socket of the file system" "200" "$(curl -s -m 5 -o /dev/null -w '%{http_code}' --unix-socket "$tmp/http.sock" http://localhost/version)"
 equal "with TLS" "200" "$(curl -s -m 5 -o /dev/null -w '%{http_code}' --unix-socket "$tmp/https.sock" --http1.1 --cacert "$pki/ca.pem" --cert "$pki/client.pem" --key "$pki/client.key" https://localhost/version)"
 for path in /metrics /health; do

@@ -8,7 +8,7 @@
  *   - allowed: the answer is anything but that; no key of an answer is unreadable, no value of an unreadable key is in its bytes
  *     (values spell their keys), and each key that has changed was writable.
  *
- *   CASES=100000 SEED=7 build/tests/stored/test_authorize_model       or make auth-property CASES=100000 */
+ *   CASES=100000 TRINE_SEED=7 build/tests/stored/test_authorize_model       or make auth-property CASES=100000 SEED=7 */
 #include "common/log.h"
 #include "common/rand.h"
 #include "etcd/rpc.pb-c.h"
@@ -623,13 +623,14 @@ static uint64_t number_of(const char *name, uint64_t fallback)
 
 Test(authorize_model, no_byte_outside_the_granted_intervals_is_ever_returned_or_written, .timeout = 3600)
 {
-    uint64_t cases = number_of("CASES", CASES_DEFAULT), allowed = 0;
+    uint64_t cases = number_of("CASES", CASES_DEFAULT), seed = number_of("TRINE_SEED", 1), allowed = 0;
     struct model *m = xcalloc(1, sizeof *m);
     struct needs *needs = xcalloc(1, sizeof *needs);
 
     log_init("test", LOG_L_ERROR);
     keys_init();
-    rand_seed(&m->r, number_of("SEED", 1));
+    fprintf(stderr, "authorize_model: TRINE_SEED=%llu\n", (unsigned long long)seed);
+    rand_seed(&m->r, seed);
     m->w = world_new();
     m->w->conf.wal_segment_bytes = WAL_SEGMENT_BYTES; /* no sync after each command */
     auth_on(m->w);
@@ -649,7 +650,7 @@ Test(authorize_model, no_byte_outside_the_granted_intervals_is_ever_returned_or_
         fake_drop_all(m->w->raft);
         if (i % 1000 == 999) {
             fake_advance(m->w->loop, 1000);
-            fprintf(stderr, "auth: %llu cases, %llu allowed\n", (unsigned long long)(i + 1), (unsigned long long)allowed);
+            fprintf(stderr, "authorize_model: %llu cases, %llu allowed\n", (unsigned long long)(i + 1), (unsigned long long)allowed);
         }
     }
     cr_assert(cases < 100 || (allowed > cases / 10 && allowed < cases * 9 / 10), "%llu of %llu were allowed",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/crc32c.h"
+#include "stored/auth.h"
 #include "stored/dump.h"
 #include "stored/mvcc_inner.h"
 #include "stored/snap.h"
@@ -113,7 +114,10 @@ Test(snap, what_was_loaded_equals_what_was_saved)
     world_apply_ints(from, COMMAND_LEASE_GRANT, 60, 7, 0);
     world_put_lease(from, "leased", "x", 7);
     world_apply_ints(from, COMMAND_ALARM, 1, FAKE_MEMBER, ALARM_NOSPACE);
+    world_apply(from, COMMAND_USER_ADD, SLICE_LIT("\x0a\x04root"));
+    world_apply(from, COMMAND_USER_GRANT_ROLE, SLICE_LIT("\x0a\x04root\x12\x04root"));
     fill_world(to, 0, 10, 10); /* will be forgotten */
+    world_apply(to, COMMAND_USER_ADD, SLICE_LIT("\x0a\x04" "anna"));
     uint64_t index = save_open(from, ID);
     cr_assert_eq(index, from->index);
 
@@ -132,10 +136,17 @@ Test(snap, what_was_loaded_equals_what_was_saved)
     cr_assert(alarm_active(&to->s, ALARM_NOSPACE));
     cr_assert_eq(to->s.member_id, FAKE_MEMBER);
     cr_assert_gt(to->s.mvcc->checkpoint_generation, 0, "its index was there to be loaded");
+    cr_assert(auth_user(to->s.auth, SLICE_LIT("root"))->is_root);
+    cr_assert_null(auth_user(to->s.auth, SLICE_LIT("anna")));
+    cr_assert_eq(to->s.auth->rev, 3);
     /* and the log goes on there */
     to->index = index;
     cr_assert_eq(to->gate->state, LINK_DOWN);
+    struct frame f;
+    fake_drop_all(to->gate);
     fake_up(to->gate, FAKE_INSTANCE);
+    cr_assert(fake_take_type(to->gate, FR_AUTH, &f));
+    cr_assert_eq(f.auth.auth_rev, 3);
     world_apply_ints(to, COMMAND_ALARM, 2, FAKE_MEMBER, ALARM_NOSPACE);
     world_put(to, "after", "y");
     cr_assert_eq(mvcc_rev(to->s.mvcc), mvcc_rev(from->s.mvcc) + 1);

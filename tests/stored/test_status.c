@@ -71,6 +71,8 @@ Test(status, metrics_follow_raftds_facts_and_repeat_none_of_them)
     cr_assert(has(text, "etcd_mvcc_db_total_size_in_bytes "));
     cr_assert(has(text, "etcd_disk_backend_commit_duration_seconds_bucket{le=\"0.001\"}"));
     cr_assert(has(text, "etcd_mvcc_put_total 1\n"));
+    cr_assert(has(text, "etcd_debugging_auth_revision 1\n"));
+    cr_assert(has(text, "etcd_debugging_auth_revision 1\n"));
     cr_assert_not(has(text, "\netcd_server_proposals_applied_total "));
     world_free(w);
 }
