@@ -200,14 +200,6 @@ static void promotions_text(const struct server_stats *s, struct buf *out)
     }
 }
 
-static void feature_text(void *arg, const char *name, const char *stage, bool on)
-{
-    struct buf *out = arg;
-    char labels[128];
-    snprintf(labels, sizeof(labels), "name=\"%s\",stage=\"%s\"", name, stage);
-    metrics_u64(out, "etcd_server_feature_enabled", labels, on);
-}
-
 static void streams_text(const struct server_stats *s, struct buf *out)
 {
     static const char name[] = "etcd_network_server_stream_failures_total";
@@ -236,8 +228,6 @@ void server_stats_text(struct gatewayd *g, struct buf *out)
     one_labelled(out, "etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version.", label);
     one_labelled(out, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.",
         "server_version=\"" TRINE_API_VERSION "\"");
-    metrics_help(out, "etcd_server_feature_enabled", METRICS_GAUGE, "Whether or not a feature is enabled. 1 is enabled, 0 is not.");
-    conf_each_feature(g->conf->feature_gates, feature_text, out);
     requests_text(s, out);
     durations_text(s, out);
     counter(out, "etcd_server_health_success", "The total number of successful health checks.", s->health[1]);
