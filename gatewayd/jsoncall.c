@@ -478,6 +478,7 @@ void jsoncall_shutdown(struct json_call *j)
 void jsoncall_close(struct json_call *j)
 {
     call_drop(j);
+    buf_fini(&j->answer);
     ws_free(j->ws);
     free(j);
 }
