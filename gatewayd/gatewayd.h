@@ -74,7 +74,8 @@ struct gatewayd {
     struct server *server; /* conn.c: listeners and connections */
     /* Finds a handler by method path; route_find, or a test's own. NULL: unknown. */
     const struct call_handler *(*find)(struct slice path);
-    struct call *free_calls; /* grpc.c's slab */
+    struct call *free_calls; /* call.c's slab */
+    size_t free_call_count;
     size_t call_count;
     size_t inbound_bytes;    /* of messages that are not yet complete, over all calls */
     size_t outbound_bytes;   /* of answers that are not yet written, over all calls */
