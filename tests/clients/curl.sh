@@ -4,7 +4,7 @@ set -uo pipefail
 url=http://127.0.0.1:2379
 passed=0 failed=0
 is() { # NAME WANT GOT
-    if [ "$2" = "$3" ]; then echo "ok $1"; passed=$((passed + 1)); else echo "not ok $1: want '$2', got '$3'"; failed=$((failed + 1)); fi
+    if [ "$2" = "$3" ]; then echo "ok $1"; passed=$((passed + 1)); else echo "not ok $1 # want '$2', got '$3'"; failed=$((failed + 1)); fi
 }
 b() { printf %s "$1" | base64 -w0; }
 post() { curl -sS --max-time 20 "$url$1" -d "$2"; }

@@ -96,7 +96,7 @@ prepare() {
 }
 
 count() { grep -c "^$1 " "$2/out" 2>/dev/null || true; }
-names() { [ ! -e "$2/out" ] || sed -nE "s/^$1 ([^:]*).*/\1/p" "$2/out" | sort; }
+names() { [ ! -e "$2/out" ] || sed -nE "s/^$1 ([^#]*[^# ]).*/\1/p" "$2/out" | sort; }
 
 prepare || { echo "clients: cannot prepare what they need" >&2; exit 1; }
 passed=0 failed=0
