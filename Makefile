@@ -6,6 +6,7 @@
 #   make sim [SEEDS=n SEED=s TRACE=1]    clusters on a simulated clock, network and disk
 #   make mutants        planted bugs: how many seeds until the simulation finds each
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
+#   make rpc-table      every rpc and the tests that call it
 #   make bench          side by side with etcd          make soak   the kill loop, 1000 cycles
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
@@ -136,9 +137,9 @@ fuzzers:
 	CFLAGS=-fsanitize=fuzzer-no-link $(MAKE) CC=clang B=build/fuzz SAN=address,undefined fuzz-bins
 fuzz-bins: $(patsubst tests/fuzz/%.c,$(B)/bin/%,$(wildcard tests/fuzz/fuzz_*.c))
 .SECONDARY: $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/fuzz/fuzz_*.c))
-$(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+$(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/lib/libraftd.a $(B)/lib/libstored.a $(B)/lib/libgatewayd.a $(B)/lib/libdropin.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
-	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
+	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lyaml -lnghttp2 $(LIBS_raftd) $(LIBS_stored) $(LIBS_gatewayd) $(LIBS_proto) $(LIBS_common) -lm
 
 fuzz: deps fuzzers
 	tests/fuzz/run.sh $(FUZZ_SECONDS)
@@ -188,6 +189,10 @@ check: deps
 	@$(MAKE) --no-print-directory all units nodes fuzzers $(B)/bin/sim
 	@tests/run.sh $(B)
 
+# Every rpc and the tests that call it, over gRPC and over JSON, as Markdown.
+rpc-table:
+	@tests/rpc_table.sh
+
 bench: deps
 	@$(MAKE) --no-print-directory all
 	@tests/bench/run.sh $(B)/bin
@@ -222,20 +227,22 @@ fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 lint: all
-	clang-tidy --quiet $$(git ls-files 'common/*.c' 'proto/*.c' 'raftd/*.c' 'stored/*.c' 'gatewayd/*.c' 'trinectl/*.c') -- $(CPPFLAGS) -std=c11
+	clang-tidy --quiet $$(git ls-files 'common/*.c' 'proto/*.c' 'raftd/*.c' 'stored/*.c' 'gatewayd/*.c' 'trinectl/*.c' 'dropin/*.c') -- $(CPPFLAGS) -std=c11
 	shellcheck -x $$(git ls-files '*.sh') .ci/run
 
 layers:
-	@for d in common proto $(PROGRAMS); do \
+	@for d in common proto $(PROGRAMS) dropin; do \
 	  printf '%-10s includes: ' $$d; \
-	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
+	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl|dropin)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
 	done
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)/etc/trine $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/trine $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)/etc/trine $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	install -m 755 $(DAEMONS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(B)/bin/trinectl $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(B)/bin/etcd $(DESTDIR)$(PREFIX)/lib/trine
+	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) dropin/trine-etcd.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 deploy/trine.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	test -e $(DESTDIR)/etc/trine/trine.conf || install -m 644 deploy/trine.conf $(DESTDIR)/etc/trine/trine.conf
 	install -m 644 deploy/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/trine.conf
 	for u in deploy/systemd/*; do sed 's,@SBINDIR@,$(PREFIX)/sbin,g' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); done
@@ -243,5 +250,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: all run trio check rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

@@ -378,7 +378,6 @@ static const struct {
     {"listen-metrics-urls", check_listen_urls_or_none},
     {"auth-token", check_auth_token},
     {"metrics", check_metrics},
-    {"feature-gates", conf_check_features},
     {"log-level", check_log_level},
     {"log-format", check_log_format},
     {"log-outputs", check_not_empty},

@@ -90,10 +90,6 @@
     X(STR, metrics, "metrics", "basic", 0, 0, "basic or extensive (adds histograms of request times)") \
     X(DUR, warning_unary_request_duration_ms, "warning-unary-request-duration", "300ms", 0, UINT64_MAX, "slower requests are logged") \
     X(DUR, warning_apply_duration_ms, "warning-apply-duration", "100ms", 0, UINT64_MAX, "entries that take longer to apply are logged") \
-    X(DUR, corrupt_check_time_ms, "corrupt-check-time", "0s", 0, UINT64_MAX, "pause between comparisons of the members' data; 0 = none") \
-    X(DUR, compact_hash_check_time_ms, "compact-hash-check-time", "1m", 1, UINT64_MAX, "pause between comparisons of the members' hashes of compactions") \
-    X(DUR, downgrade_check_time_ms, "downgrade-check-time", "5s", 0, UINT64_MAX, "pause between looks at a downgrade under way") \
-    X(STR, feature_gates, "feature-gates", "", 0, 0, "NAME=true,NAME=false (trine.conf(5) lists the names)") \
     X(STR, wal_dir, "wal-dir", "", 0, 0, "directory of the raft log; default DATA-DIR/raft") \
     X(U64, snapshot_catchup_entries, "snapshot-catchup-entries", "5000", 1, UINT64_MAX, "entries of the log that are kept for members that lag") \
     X(BOOL, initial_election_tick_advance, "initial-election-tick-advance", "true", 0, 0, "hold the first election soon after the start") \
@@ -178,10 +174,6 @@ int conf_check_urls(const char *list, bool listen, struct buf *why);
 /* Whether text is "n1=url,n1=url,n2=url" with every URL once (initial-cluster; raftd's boot.c makes members of it). Says
  * why not; appends without a newline. */
 int conf_check_cluster(const char *text, struct buf *why);
-
-/* feature-gates: whether text is good (says why not; appends without a newline), and whether a gate of conf_feature.c's table is on. */
-int conf_check_features(const char *gates, struct buf *why);
-bool conf_has_feature(const char *gates, const char *name);
 
 /* What log-outputs, enable-log-rotation and log-rotation-config-json come to. */
 struct log_rotation;

@@ -65,9 +65,15 @@ static void change_user(const char *user)
 void priv_drop(const char *user)
 {
     bool change = must_change_user(user);
+    pid_t parent = getppid();
+    int parent_signal = 0;
 
+    /* Changing the user also forgets what ends us with our parent. */
+    (void)prctl(PR_GET_PDEATHSIG, &parent_signal);
     if (change)
         change_user(user);
+    if (parent_signal != 0 && (prctl(PR_SET_PDEATHSIG, parent_signal) != 0 || getppid() != parent))
+        fatal("priv: the parent is gone");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         fatal("priv: no_new_privs");
     /* Changing the user made us undumpable, and must() relies on a core. */

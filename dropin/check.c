@@ -139,7 +139,7 @@ int check_flags(const struct flags *f, struct buf *why)
     if (check_log(f, why) != OK || check_listen(f, why) != OK || check_bootstrap(f, why) != OK || check_timing(f, why) != OK ||
         check_advertise(f, why) != OK || check_compaction(f, why) != OK)
         return E_INVALID;
-    if (conf_check_features(flags_get(f, "feature-gates"), why) != OK)
+    if (feature_check(flags_get(f, "feature-gates"), why) != OK)
         return E_INVALID;
     if (strcmp(flags_get(f, "compact-hash-check-time"), "0ms") == 0)
         return refuse(why, "--compact-hash-check-time must be >0 (set to 0s)");

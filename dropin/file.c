@@ -218,6 +218,8 @@ static int read_scalar(struct reader *r, const char *path, size_t i, const yaml_
         ;
     } else if (flag->type == FLAG_URLS) {
         buf_printf(r->why, "unexpected error setting up %s: %.*s", path, (int)reason.len, (const char *)reason.data);
+    } else if (strcmp(flag->name, "feature-gates") == 0) {
+        buf_add_slice(r->why, buf_slice(&reason));
     } else if (flag->choices != NULL) {
         buf_printf(r->why, "unexpected clusterState \"%s\"", text);
     } else {

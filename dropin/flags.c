@@ -54,7 +54,7 @@ const struct flag flag_table[] = {
     KEY_NOT_TOP("raft-read-timeout", FLAG_DUR, "5s"),
     KEY_NOT_TOP("raft-write-timeout", FLAG_DUR, "5s"),
     KEY("max-learners", FLAG_INT, "1"),
-    KEY("feature-gates", FLAG_STR, ""),
+    NOTHING("feature-gates", FLAG_STR, "", "what the gates switch is always on or not there: trine.conf(5)"),
     /* clustering */
     KEY("initial-advertise-peer-urls", FLAG_URLS, "http://localhost:2380"),
     KEY("advertise-client-urls", FLAG_URLS, "http://localhost:2379"),
@@ -138,12 +138,12 @@ const struct flag flag_table[] = {
     NOTHING("distributed-tracing-instance-id", FLAG_STR, "", "no traces are sent"),
     NOTHING("distributed-tracing-sampling-rate", FLAG_INT, "0", "no traces are sent"),
     /* features and unsafe */
-    KEY("corrupt-check-time", FLAG_DUR, "0s"),
-    KEY("compact-hash-check-time", FLAG_DUR, "1m0s"),
+    NOTHING("corrupt-check-time", FLAG_DUR, "0s", "the members compare hashes of all they have applied, all the time"),
+    NOTHING("compact-hash-check-time", FLAG_DUR, "1m0s", "the members compare hashes of all they have applied, all the time"),
     KEY("compaction-batch-limit", FLAG_INT, "1000"),
     KEY("compaction-sleep-interval", FLAG_DUR, "10ms"),
     KEY("watch-progress-notify-interval", FLAG_DUR, "10m0s"),
-    KEY("downgrade-check-time", FLAG_DUR, "5s"),
+    NOTHING("downgrade-check-time", FLAG_DUR, "5s", "a downgrade is answered at once: all versions of the data are one"),
     KEY("bootstrap-defrag-threshold-megabytes", FLAG_UINT, "0"),
     KEY("force-new-cluster", FLAG_BOOL, "false"),
     KEY("unsafe-no-fsync", FLAG_BOOL, "false"),
@@ -210,6 +210,8 @@ int flags_set(struct flags *f, size_t i, const char *text, enum flag_source sour
     case FLAG_LIST:
         if (!is_choice(flag, text))
             return refuse(why, "invalid value");
+        if (strcmp(flag->name, "feature-gates") == 0 && feature_parse(text, why) != OK)
+            return E_INVALID;
         flags_take(f, i, xstrdup(text), source);
         return OK;
     case FLAG_URLS:

@@ -72,6 +72,10 @@ int file_read_flags(struct flags *f, struct slice text, struct buf *why);
 /* What etcd refuses when flags are read; its words, one line in why without a newline. */
 int check_flags(const struct flags *f, struct buf *why);
 
+/* feature-gates (feature.c): whether they can be read, and whether they go together. Both say why not. */
+int feature_parse(const char *gates, struct buf *why);
+int feature_check(const char *gates, struct buf *why);
+
 /* --- values (value.c) -------------------------------------------------------------------------- */
 
 bool value_uint(const char *text, uint64_t *value);

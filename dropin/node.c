@@ -97,12 +97,22 @@ static bool is_always_said(const char *name)
            strcmp(name, "listen-peer-urls") == 0;
 }
 
+/* Set to what it is anyway: nothing to talk about. */
+static bool is_default(const struct flag *flag, const char *value)
+{
+    int64_t a, b;
+
+    if (flag->type == FLAG_DUR)
+        return value_duration(value, &a) && value_duration(flag->def, &b) && a == b;
+    return strcmp(value, flag->def) == 0;
+}
+
 static int set_keys(struct node *n, const struct flags *f, struct buf *why)
 {
     for (size_t i = 0; i < flag_count; i++) {
         const struct flag *flag = &flag_table[i];
         const char *value = flags_get(f, flag->name);
-        if (flag->use == USE_NOTHING && f->source[i] != SET_NOT && strcmp(value, flag->def) != 0)
+        if (flag->use == USE_NOTHING && f->source[i] != SET_NOT && !is_default(flag, value))
             log_warnx("--%s has no effect here: %s", flag->name, flag->help);
         if (flag->use == USE_GONE && f->source[i] != SET_NOT)
             log_warnx("flag is no longer supported - ignoring: -%s", flag->name);

@@ -21,7 +21,7 @@
 #define TEXT "text/plain; charset=utf-8"
 #define JSON "application/json"
 #define METRICS "text/plain; version=0.0.4; charset=utf-8"
-#define STATUS_RESPONSE_ERRORS 9 /* field number; each is "memberID:N alarm:NAME " */
+#define STATUS_RESPONSE_ERRORS 8 /* field number; each is "memberID:N alarm:NAME " */
 
 /* In the order in which they are listed. */
 enum check { CHECK_CORRUPTION, CHECK_SERIALIZABLE, CHECK_LINEARIZABLE, CHECK_NON_LEARNER, CHECK_COUNT };

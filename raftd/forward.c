@@ -145,8 +145,10 @@ void forward_reached(struct raftd *d, uint64_t member, const struct fr_hello *th
 {
     struct forward *f = &d->forward;
 
-    if (theirs->durable == 0 || theirs->durable != raft_term(d->raft) || raft_leader(d->raft) != member)
-        return; /* it leads no more, or another term than we know of: forward_new_leader's business */
+    /* Its first beat may still be on its way to us: who leads is what it says. If it leads no more, or leads another term than we
+     * know of, that is forward_new_leader's business. */
+    if (theirs->durable == 0 || theirs->durable != raft_term(d->raft))
+        return;
     f->fence.tag = f->next;
     f->fence.index = theirs->applied;
     f->fence.term = theirs->durable;

@@ -101,10 +101,21 @@ static int apply_compact(struct stored *s, struct slice body, uint64_t index, st
     return err;
 }
 
-/* While CORRUPT is raised nothing but alarms changes (§15). */
+/* While CORRUPT is raised no key and no lease changes (§15). Alarms do, and so does auth: who is to disarm it must log in. */
 static bool refused_when_corrupt(uint64_t kind)
 {
-    return kind != COMMAND_ALARM;
+    switch (kind) {
+    case COMMAND_PUT:
+    case COMMAND_DELETE_RANGE:
+    case COMMAND_TXN:
+    case COMMAND_COMPACT:
+    case COMMAND_LEASE_GRANT:
+    case COMMAND_LEASE_REVOKE:
+    case COMMAND_LEASE_EXPIRE:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static int apply_kind(struct stored *s, const struct command *c, const struct fr_apply *fr, struct buf *out,

@@ -52,6 +52,7 @@ suite "sim (200 seeds)" "$b/bin/sim" --seeds="${SIM_SEEDS:-200}"
 suite "sim (scenarios)" "$b/bin/sim" --scenario tests/sim/scenarios/*.txt
 suite "sim (five planted bugs)" make --no-print-directory -s mutants MUTANT_SEEDS=100 MUTANTS="1 8 13 26 30"
 suite "fuzz (a slice of each)" tests/fuzz/run.sh "${FUZZ_SLICE_SECONDS:-3}"
+suite "rpc_table.sh (each rpc has a test)" tests/rpc_table.sh --check
 for t in tests/node/test_*.sh; do
     suite "node/$(basename "$t")" "$t" "$b"
 done

@@ -442,6 +442,24 @@ Test(web, hosts_are_compared_with_the_whitelist_unless_it_is_tls)
     rig_free(r);
 }
 
+Test(web, a_certificates_name_is_no_user_of_the_gateway)
+{
+    struct rig *r = rig_new();
+    static char name[] = "alice";
+    r->client.is_tls = true;
+    r->client.common_name = name;
+    set(r, "client-cert-auth", "true");
+    cr_expect(begins(post(r, "/v3/kv/range", "{\"key\":\"YQ==\"}"), "HTTP/1.1 200 "), "auth is off");
+    identity_on_auth(&r->g, &(struct fr_auth){.enabled = 1, .auth_rev = 5});
+    const char *answer = post(r, "/v3beta/kv/range", "{\"key\":\"YQ==\"}");
+    cr_expect(begins(answer, "HTTP/1.1 400 "));
+    cr_expect_not_null(strstr(answer, "CommonName of client sending a request against gateway will be ignored and not used as expected\n"));
+    cr_expect(begins(send_text(r, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 "), "only the gateway");
+    r->client.common_name = NULL;
+    cr_expect(begins(post(r, "/v3/kv/range", "{\"key\":\"YQ==\"}"), "HTTP/1.1 200 "), "no name: stored says what nobody may");
+    rig_free(r);
+}
+
 Test(web, listeners_of_metrics_serve_nothing_else)
 {
     struct rig *r = rig_new();

@@ -180,6 +180,16 @@ check "and so does gatewayd: $before_gatewayd, $(anon gatewayd) MB" test $(($(an
 check "puts go on" ours put slow 1
 for p in "${slow[@]}"; do kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; done
 check "what nobody reads any more is let go" wait_for 10 save "$tmp/again.db"
+
+# --- stored dies meanwhile ---
+replace=yes grpc Snapshot "$tmp/cut" -D "$tmp/cut.head" --limit-rate 20M &
+cut=$!
+_pids+=("$cut")
+check "a snapshot is under way" wait_for 10 test -s "$tmp/cut"
+kill -9 "$(pid_of stored)"
+wait "$cut"
+check "it ends, and says that it is not whole" grep -Eqi 'grpc-status: *(14|[1-9])' "$tmp/cut.head"
+check "the next one is whole" wait_for 20 save "$tmp/after.db"
 stop_pid "$node_pid"
 
 # --- Hash on three members ---

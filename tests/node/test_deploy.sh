@@ -23,11 +23,14 @@ wanted="-rw-r--r-- /etc/trine/trine.conf
 -rw-r--r-- /usr/lib/systemd/system/stored.service
 -rw-r--r-- /usr/lib/systemd/system/trine.target
 -rw-r--r-- /usr/lib/sysusers.d/trine.conf
+-rw-r--r-- /usr/share/man/man5/trine.conf.5
 -rw-r--r-- /usr/share/man/man8/gatewayd.8
 -rw-r--r-- /usr/share/man/man8/raftd.8
 -rw-r--r-- /usr/share/man/man8/stored.8
+-rw-r--r-- /usr/share/man/man8/trine-etcd.8
 -rw-r--r-- /usr/share/man/man8/trinectl.8
 -rwxr-xr-x /usr/bin/trinectl
+-rwxr-xr-x /usr/lib/trine/etcd
 -rwxr-xr-x /usr/sbin/gatewayd
 -rwxr-xr-x /usr/sbin/raftd
 -rwxr-xr-x /usr/sbin/stored"
@@ -49,7 +52,7 @@ for d in raftd stored gatewayd; do
 done
 
 # --- man pages ----------------------------------------------------------------------------------------
-for page in "$dest"/usr/share/man/man8/*.8; do
+for page in "$dest"/usr/share/man/man8/*.8 "$dest"/usr/share/man/man5/*.5; do
     out=$(LC_ALL=C.UTF-8 MANWIDTH=80 man -l --warnings "$page" 2>&1 >"$tmp/page" </dev/null)
     equal "man: $(basename "$page") renders without warnings" "" "$out"
     check "man: $(basename "$page") says something" grep -q DESCRIPTION "$tmp/page"

@@ -96,7 +96,7 @@ for d in "--discovery-srv example.com" "--discovery-endpoints http://a:1 --disco
 done
 ours --discovery-token x; contains "discovery: a token alone" "$tmp/ours.log" "both --discovery-token and --discovery-endpoints must be set"
 ours --tls-min-version TLS1.3 --tls-max-version TLS1.2; contains "TLS: versions" "$tmp/ours.log" "min version (TLS1.3) is greater than max version (TLS1.2)"
-ours --feature-gates Foo=true; contains "feature gates: unknown" "$tmp/ours.log" "unrecognized feature gate: Foo"
+ours --feature-gates Foo=true; contains "feature gates: unknown" "$tmp/ours.log" 'invalid value "Foo=true" for flag -feature-gates: unrecognized feature gate: Foo'
 ours --feature-gates LeaseCheckpointPersist=true; contains "feature gates: one needs another" "$tmp/ours.log" "requires enabling feature gate LeaseCheckpoint"
 ours --compact-hash-check-time 0; contains "compact-hash-check-time" "$tmp/ours.log" "--compact-hash-check-time must be >0 (set to 0s)"
 ours --logger capnslog; contains "logger: the old one" "$tmp/ours.log" "--logger=capnslog is removed in v3.5"
@@ -104,6 +104,12 @@ mkdir -p "$tmp/old.etcd/member/wal"
 ours --name old; equal "data of an etcd is not touched" 1 $?
 contains "data of an etcd: says so" "$tmp/ours.log" "holds the data of an etcd (member/)"
 equal "data of an etcd: as it was" "$tmp/old.etcd/member/wal" "$(find "$tmp/old.etcd" -type d -empty -o -type f)"
+
+# Every flag that has no effect is in the man page, with a reason; every other one is a key of the daemons or this program's own.
+man=$root/deploy/trine.conf.5
+equal "man: trine.conf(5) has every flag without effect, and no other" \
+    "$("$dropin" --help 2>/dev/null | grep -B1 'Accepted without effect' | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//' | sort)" \
+    "$(sed -n '/^.SH FLAGS OF ETCD WITHOUT/,/^.SH/p' "$man" | sed -n 's/^\.B //p' | tr -d '\\,' | tr ' ' '\n' | grep . | sort)"
 
 # --- the file ---------------------------------------------------------------------------------------------------------
 # wrong YAML TEXT: refused with TEXT and code 1.
@@ -124,6 +130,7 @@ wrong 'client-transport-security: x\n' 'cannot unmarshal string into Go struct f
 wrong 'log-outputs: stderr\n' 'cannot unmarshal string into Go struct field configYAML.log-outputs of type []string'
 wrong 'listen-client-urls: foo\n' 'unexpected error setting up listen-client-urls: URL scheme must be'
 wrong 'initial-cluster-state: foo\n' 'unexpected clusterState "foo"'
+wrong 'feature-gates: AllAlpha=yes\n' 'invalid value of AllAlpha=yes'
 wrong 'election-timeout: 100\n' 'should be at least as 5 times'
 wrong 'listen-peer-urls: http://a.example:1\n' 'expected IP in URL for binding'
 wrong 'auto-compaction-mode: foo\n' 'unknown auto-compaction-mode "foo"'

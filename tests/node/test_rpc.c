@@ -363,6 +363,10 @@ static int downgrade(uint64_t action, const char *version)
 
 static void expect_downgrade(bool enabled)
 {
+    CHECK(call_bytes("/etcdserverpb.Auth/AuthStatus", SLICE_EMPTY) == 0);
+    Etcdserverpb__AuthStatusResponse *auth = etcdserverpb__auth_status_response__unpack(NULL, reply.len, reply.data);
+    CHECK(auth && auth->header && auth->header->member_id != 0 && !auth->enabled);
+    etcdserverpb__auth_status_response__free_unpacked(auth, NULL);
     CHECK(call_bytes("/etcdserverpb.Maintenance/Status", SLICE_EMPTY) == 0);
     Etcdserverpb__StatusResponse *r = etcdserverpb__status_response__unpack(NULL, reply.len, reply.data);
     CHECK(r && r->downgradeinfo && r->downgradeinfo->enabled == enabled &&

@@ -86,7 +86,7 @@ static struct raftd *follower(void)
     d.member_id = SELF;
     for (size_t i = 0; i < ARRAY_LEN(list); i++)
         cr_assert_eq(members_apply(&d.members, &(struct raft_conf_change){.op = RAFT_CONF_ADD, .id = list[i].id}), 0);
-    d.raft = raft_new(&(struct raft_conf){.id = SELF, .seed = 1, .election_ms = 1000, .heartbeat_ms = 100, .check_quorum = true,
+    d.raft = raft_new(&(struct raft_conf){.id = SELF, .seed = 1, .election_ms = 1000, .heartbeat_ms = 100, .check_quorum = true, .pre_vote = true,
                                           .append_bytes_max = MIB, .inflight_bytes_max = MIB, .cache_bytes_max = MIB,
                                           .uncommitted_bytes_max = MIB, .storage = {term_of, no_entries, NULL}},
                       &(struct raft_start){.term = TERM, .first_index = 1, .last_index = LAST, .last_term = TERM,
@@ -144,6 +144,21 @@ Test(forward, what_a_broken_connection_took_is_told_when_the_leaders_log_of_then
     cr_assert_str_eq(told, "10:E_AMBIGUOUS 11:E_AGAIN ");
     forward_run(d);
     cr_assert_str_eq(told, "10:E_AMBIGUOUS 11:E_AGAIN ", "once");
+    end(d);
+}
+
+/* After a cut the connection is there before the leader's next beat. */
+Test(forward, a_leader_that_is_not_heard_again_yet_is_known_by_its_hello)
+{
+    struct raftd *d = follower();
+
+    propose(d, 10);
+    hear_beat(d, LEADER, TERM, LAST);
+    raft_step(d->raft, &(struct raft_event){.type = RAFT_EV_TICK, .now_ms = 5000});
+    cr_assert_eq(raft_leader(d->raft), RAFT_NONE);
+    reached(d, LEADER, LAST, TERM);
+    forward_run(d);
+    cr_assert_str_eq(told, "10:E_AMBIGUOUS ");
     end(d);
 }
 

@@ -403,6 +403,28 @@ Test(authorize, alarms_are_listed_by_users_and_changed_by_root)
     world_free(w);
 }
 
+Test(authorize, root_can_log_in_and_disarm_when_a_member_is_corrupt)
+{
+    struct world *w = world_with_anna();
+    struct buf disarm = world_body(2, 0xbb, ALARM_CORRUPT);
+    struct frame f;
+
+    cr_assert_eq(grant(w, "root", "anna", PERM_READWRITE, S("a"), S("c")), 0);
+    world_apply_ints(w, COMMAND_ALARM, 1, 0xbb, ALARM_CORRUPT); /* of nobody: refused */
+    cr_assert_not(alarm_active(&w->s, ALARM_CORRUPT));
+    struct buf raise = world_body(1, 0xbb, ALARM_CORRUPT);
+    cr_assert_eq(as(w, "root", COMMAND_ALARM, buf_slice(&raise), &f), 0);
+    cr_assert_eq(put(w, "anna", S("a")), E_CORRUPT);
+    must_do(w, NOBODY, COMMAND_AUTHENTICATE, "root", "abcdefghijklmnop", NULL, NULL);
+    must_do(w, "root", COMMAND_USER_ADD, "berta", NULL, NULL, NULL);
+    cr_assert_eq(as(w, "anna", COMMAND_ALARM, buf_slice(&disarm), &f), E_PERMISSION_DENIED);
+    cr_assert_eq(as(w, "root", COMMAND_ALARM, buf_slice(&disarm), &f), 0);
+    cr_assert_eq(put(w, "anna", S("a")), 0);
+    buf_fini(&raise);
+    buf_fini(&disarm);
+    world_free(w);
+}
+
 /* Takes what stored proposes itself, and lets it come out of the log. */
 static void come_back(struct world *w)
 {

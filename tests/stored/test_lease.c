@@ -43,6 +43,28 @@ Test(lease, a_taken_id_and_a_ttl_over_the_limit_are_refused)
     leases_free(l);
 }
 
+static bool is_below(void *limit, struct slice key)
+{
+    return slice_cmp(key, *(const struct slice *)limit) < 0;
+}
+
+Test(lease, a_question_about_all_keys_is_no_when_one_says_no)
+{
+    struct leases *l = leading_leases();
+    struct slice limit = SLICE_LIT("c");
+    int64_t ttl;
+
+    lease_grant(l, 1, 10, &ttl, 0);
+    cr_assert(lease_keys_all(l, 1, is_below, &limit), "no keys");
+    cr_assert(lease_keys_all(l, 99, is_below, &limit), "no lease");
+    lease_attach(l, SLICE_LIT("b"), 0, 1);
+    lease_attach(l, SLICE_LIT("a"), 0, 1);
+    cr_assert(lease_keys_all(l, 1, is_below, &limit));
+    lease_attach(l, SLICE_LIT("c"), 0, 1);
+    cr_assert_not(lease_keys_all(l, 1, is_below, &limit));
+    leases_free(l);
+}
+
 Test(lease, keys_come_in_byte_order_and_move_with_their_lease)
 {
     struct leases *l = leading_leases();

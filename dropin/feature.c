@@ -1,10 +1,11 @@
-/* conf_feature - feature-gates: etcd's names, what they are by default here, and what they are set to.
+/* feature - feature-gates: etcd's names, what they are by default, and what they are set to. They are read to refuse
+ * what etcd refuses; none of them switches anything here (trine.conf(5) says why).
  * AllAlpha and AllBeta set the gates of their stage that are not named themselves. */
 #include <string.h>
 
 #include "common/conf.h"
 #include "common/err.h"
-#include "common/mem.h"
+#include "dropin/flags.h"
 
 enum stage { ALPHA, BETA, META };
 
@@ -76,7 +77,21 @@ static bool find(const char *gates, const char *name, bool *value)
     return found;
 }
 
-int conf_check_features(const char *gates, struct buf *why)
+static bool feature_is_on(const char *gates, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(features); i++) {
+        bool on = features[i].def;
+        if (strcmp(features[i].name, name) != 0)
+            continue;
+        if (!find(gates, name, &on) && features[i].stage != META)
+            (void)find(gates, features[i].stage == ALPHA ? "AllAlpha" : "AllBeta", &on);
+        return on;
+    }
+    must(!"a feature of the table");
+    return false;
+}
+
+int feature_parse(const char *gates, struct buf *why)
 {
     for (const char *next = gates; next != NULL;) {
         struct slice item = conf_next_item(&next), name, value;
@@ -98,24 +113,15 @@ int conf_check_features(const char *gates, struct buf *why)
             return E_INVALID;
         }
     }
-    if (conf_has_feature(gates, "LeaseCheckpointPersist") && !conf_has_feature(gates, "LeaseCheckpoint")) {
+    return OK;
+}
+
+int feature_check(const char *gates, struct buf *why)
+{
+    if (feature_is_on(gates, "LeaseCheckpointPersist") && !feature_is_on(gates, "LeaseCheckpoint")) {
         buf_add_str(why,
                     "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint");
         return E_INVALID;
     }
     return OK;
-}
-
-bool conf_has_feature(const char *gates, const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(features); i++) {
-        bool on = features[i].def;
-        if (strcmp(features[i].name, name) != 0)
-            continue;
-        if (!find(gates, name, &on) && features[i].stage != META)
-            (void)find(gates, features[i].stage == ALPHA ? "AllAlpha" : "AllBeta", &on);
-        return on;
-    }
-    must(!"a feature of the table");
-    return false;
 }
