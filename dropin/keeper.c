@@ -14,7 +14,7 @@
 #include "common/base.h"
 
 /* So long the daemons may go on after a stop. A look costs some 5 us. */
-#define LOOK_NS 4000000
+#define LOOK_NS 8000000
 
 /* Ours, to be given to each keeper. */
 static int kept_fd = -1;

@@ -1,5 +1,5 @@
 /* keeper - the daemons stand still while the process that runs them is stopped (SIGSTOP, Ctrl-Z), and go on with it.
- * A stopped process can tell nobody. So a small process of its own looks at its state, a few hundred times a second. */
+ * A stopped process can tell nobody. So a small process of its own looks at its state, a hundred times a second. */
 #ifndef DROPIN_KEEPER_H
 #define DROPIN_KEEPER_H
 

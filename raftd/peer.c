@@ -232,7 +232,8 @@ static void dial_again(struct peers *p, struct peer *peer)
     for (unsigned s = 0; s < PEER_STREAMS; s++) {
         struct peer_conn *c = peer->streams[s].dialled;
 
-        if (c && c->state == PEER_CONN_OPENING && now_ms - c->heard_ms >= PEER_CONNECT_FRESH_MS)
+        if (c && c->state != PEER_CONN_UP &&
+            now_ms - c->heard_ms >= (c->state == PEER_CONN_OPENING ? PEER_CONNECT_FRESH_MS : p->connect_ms))
             peer_conn_close(c, NULL);
         backoff_reset(&peer->streams[s].backoff);
         peer->streams[s].dial_ms = 0;
@@ -543,6 +544,7 @@ struct peers *peers_new(struct loop *loop, const struct peers_conf *conf, const 
     p->dead_ms = MAX(3 * p->ping_ms, conf_is_given(conf->conf, "raft-read-timeout") ? conf->conf->raft_read_timeout_ms
                                                                                    : 2 * conf->conf->election_timeout_ms);
     p->connect_ms = MIN(MAX(conf->conf->election_timeout_ms, PEER_CONNECT_MS_MIN), PEER_CONNECT_MS_MAX);
+    p->hello_ms = MIN(MAX(2 * conf->conf->election_timeout_ms, PEER_HELLO_MS_MIN), PEER_HELLO_MS_MAX);
     p->dial_ms_max = MIN(MAX(conf->conf->election_timeout_ms / 2, 2 * DIAL_MS_MIN), DIAL_MS_MAX);
     p->read_bytes = xmalloc(READ_BYTES);
     rand_seed(&p->rand, conf->instance);

@@ -406,7 +406,7 @@ static void conn_begin(struct peer_conn *c)
         peer_conn_close(c, "read");
         return;
     }
-    c->deadline_ms = loop_now_ms(p->loop) + PEER_HELLO_MS_MAX;
+    c->deadline_ms = loop_now_ms(p->loop) + (c->dialled ? p->hello_ms : PEER_HELLO_MS_MAX);
     if (!c->tls) {
         conn_hello_begins(c);
     } else {

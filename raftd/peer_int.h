@@ -16,8 +16,9 @@
 
 /* Accepted connections, those that have not said HELLO included. More are closed at once. */
 #define PEER_ACCEPTED_MAX 256
-/* How long a connection may take until HELLO. */
+/* How long a connection may take until HELLO. One that we dialled: two election timeouts, within these. */
 #define PEER_HELLO_MS_MAX 5000
+#define PEER_HELLO_MS_MIN 1000
 /* A dialled one must be connected within an election timeout: a handshake that a broken network swallowed would be repeated
  * by the kernel only after one, three, seven seconds. */
 #define PEER_CONNECT_MS_MIN 100
@@ -98,7 +99,7 @@ struct peers {
     void *arg;
     struct rand rand;
     struct loop_timer *timer;
-    uint64_t ping_ms, dead_ms, connect_ms, dial_ms_max;
+    uint64_t ping_ms, dead_ms, connect_ms, hello_ms, dial_ms_max;
     uint64_t conn_count; /* ever */
     struct peer list[PEERS_MAX];
     LIST_HEAD(, peer_conn) conns;

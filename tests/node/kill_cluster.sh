@@ -77,11 +77,11 @@ for n in 1 2 3; do trio_down $n; done
 if grep -hE 'must|assert|Sanitizer|signal (6|11)' "$tmp"/trio.*.log | head -5 | grep .; then not_ok "no daemon found a bug of its own"; else ok "no daemon found a bug of its own"; fi
 if [ -s "$tmp/kills" ]; then
     distribution "leader killed" "$tmp/kills"
-    [ "$(median "$tmp/kills")" -lt $((election * 6)) ] && ok "writes resume after a kill" || not_ok "writes resume after a kill" "$(cat "$tmp/kills")"
+    [ "$(median "$tmp/kills")" -lt $((election * 2)) ] && ok "writes resume after a kill" || not_ok "writes resume after a kill" "$(cat "$tmp/kills")"
 fi
 if [ -s "$tmp/stops" ]; then
     distribution "leader stopped" "$tmp/stops"
-    [ "$(median "$tmp/stops")" -lt $((election * 3)) ] && ok "writes go on after a stop" || not_ok "writes go on after a stop" "$(cat "$tmp/stops")"
+    [ "$(median "$tmp/stops")" -lt "$election" ] && ok "writes go on after a stop" || not_ok "writes go on after a stop" "$(cat "$tmp/stops")"
 fi
 [ $failed = 0 ] || tail -n 40 "$tmp"/trio.*.log
 summary

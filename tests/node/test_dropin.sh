@@ -291,6 +291,35 @@ stop_pid "$pid"
 stop_pid "${_pids[-2]}"
 [[ $sockets == /tmp/trine-* ]] && rm -rf "$sockets"
 
+# --- the flags of a Kubernetes control plane ------------------------------------------------------------------------------
+pki=$tmp/pki; mkdir "$pki"
+openssl req -x509 -newkey rsa:2048 -nodes -keyout "$pki/ca.key" -out "$pki/ca.crt" -days 2 -subj /CN=etcd-ca 2>/dev/null
+for c in server peer client; do
+    openssl req -newkey rsa:2048 -nodes -keyout "$pki/$c.key" -out "$pki/$c.csr" -subj "/CN=$c" 2>/dev/null
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' >"$pki/ext"
+    openssl x509 -req -in "$pki/$c.csr" -CA "$pki/ca.crt" -CAkey "$pki/ca.key" -CAcreateserial -days 2 -extfile "$pki/ext" -out "$pki/$c.crt" 2>/dev/null
+done
+mport=$(free_port)
+up "$tmp/k8s" --advertise-client-urls="https://127.0.0.1:$port" --cert-file="$pki/server.crt" --client-cert-auth=true --data-dir="$tmp/k8s.data" \
+    --feature-gates=InitialCorruptCheck=true --initial-advertise-peer-urls="https://127.0.0.1:$peer" --initial-cluster="cp=https://127.0.0.1:$peer" \
+    --key-file="$pki/server.key" --listen-client-urls="https://127.0.0.1:$port" --listen-metrics-urls="http://127.0.0.1:$mport" \
+    --listen-peer-urls="https://127.0.0.1:$peer" --name=cp --peer-cert-file="$pki/peer.crt" --peer-client-cert-auth=true --peer-key-file="$pki/peer.key" \
+    --peer-trusted-ca-file="$pki/ca.crt" --snapshot-count=10000 --trusted-ca-file="$pki/ca.crt" --watch-progress-notify-interval=5s
+check "manifest: is ready" wait_for 20 ready "$tmp/k8s"
+tls=(--endpoints "https://127.0.0.1:$port" --cacert "$pki/ca.crt" --command-timeout=2s)
+equal "manifest: put with a certificate" OK "$(timeout 5 etcdctl "${tls[@]}" --cert "$pki/client.crt" --key "$pki/client.key" put a b 2>&1)"
+equal "manifest: nothing without one" no "$(timeout 5 etcdctl "${tls[@]}" put a b >/dev/null 2>&1 && echo yes || echo no)"
+equal "manifest: the probes of the kubelet" "200 200 200" "$(for p in /health '/livez' '/readyz'; do curl -s -o /dev/null -w '%{http_code} ' "http://127.0.0.1:$mport$p"; done | xargs)"
+equal "manifest: what has no effect is said, once" 1 "$(grep -c 'has no effect here' "$tmp/k8s.log")"
+stop_pid "$pid"
+
+# All addresses, and the defaults for the rest, as a container is started.
+up "$tmp/all" --listen-client-urls "http://0.0.0.0:$port" --advertise-client-urls "http://0.0.0.0:$port" --listen-peer-urls "http://0.0.0.0:$peer"
+check "all addresses: is ready" wait_for 20 ready "$tmp/all"
+equal "all addresses: put" OK "$(ctl "$port" put a b)"
+check "all addresses: its data is in default.etcd" test -d "$tmp/all/default.etcd/store"
+stop_pid "$pid"
+
 # --- three members, as a Procfile starts them ---------------------------------------------------------------------------------
 cport=() pport=() mpid=()
 for n in 0 1 2; do cport[n]=$(free_port); pport[n]=$(free_port); done
