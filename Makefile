@@ -11,6 +11,7 @@
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
 #   make auth-property [CASES=100000 SEED=1]    random roles and requests: nothing outside the granted intervals
+#   make abuse          floods, bombs, slow and half-open clients: what they cost the others
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
 
 SHELL := /bin/bash
@@ -59,7 +60,7 @@ LIBS_stored := -lleveldb -lsodium $(LIB_crypt)
 LIBS_gatewayd := -lnghttp2 -lwslay -lnng -luv -ljansson -lsodium -lcrypto
 LIBS_trinectl := -lnng -lsmartcols -ljansson
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/etcd $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-alter
+all: $(PROGRAMS:%=$(B)/bin/%) $(B)/bin/etcd $(B)/bin/trine-bench $(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-abuse $(B)/bin/trine-alter
 
 # --- generated code ---------------------------------------------------------------------------
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h &: proto/%.proto
@@ -104,7 +105,7 @@ $(B)/bin/trine-bench: $(call objs,$(wildcard tests/bench/*.c)) $(B)/lib/libtest.
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 -ljansson -lm $(LIBS_proto) $(LIBS_common)
 
-$(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
+$(B)/bin/trine-ledger $(B)/bin/trine-probe $(B)/bin/trine-lincheck $(B)/bin/trine-abuse: $(B)/bin/trine-%: $(B)/obj/tests/node/%.o $(B)/lib/libtest.a $(B)/lib/libproto.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lnghttp2 $(LIBS_proto) $(LIBS_common)
 
@@ -197,6 +198,11 @@ bench: deps
 	@$(MAKE) --no-print-directory all
 	@tests/bench/run.sh $(B)/bin
 
+# Hostile clients beside a well-behaved one, whose p99 and the daemons' memory are judged.
+abuse: deps
+	@$(MAKE) --no-print-directory all
+	@TRINE_BUILD=$(B) $(B)/bin/trine-abuse
+
 soak: deps
 	@$(MAKE) --no-print-directory all nodes
 	@CYCLES=$${CYCLES:-1000} tests/node/kill_loop.sh $(B)
@@ -250,5 +256,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all run trio check rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: abuse all run trio check rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

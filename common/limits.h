@@ -93,8 +93,9 @@
 #define HANDSHAKE_JOBS_MAX 2
 /* What TLS itself has to answer (new keys) to a client that does not read. */
 #define TLS_ANSWERS_BYTES_MAX (16 * KIB)
-/* Read from a connection at a time, by a buffer that all share. */
-#define CONN_READ_BYTES (64 * KIB)
+/* Read from a connection at a time, by a buffer that all share, and in one turn before the others get theirs: some hundred requests of
+ * the shortest kind. */
+#define CONN_READ_BYTES (32 * KIB)
 /* What the kernel may hold of one connection that it has not sent yet. */
 #define CONN_UNSENT_BYTES ((int)(128 * KIB))
 /* Users whose requests are counted (user-rate-limit); those that have been idle for a second make room. */
@@ -114,6 +115,10 @@
 #define H2_CONNECTION_ANSWERS_MAX (64 * MIB)
 /* An answer of which the client takes nothing for so long is given up, and its stream reset. */
 #define ANSWER_STALL_MS_MAX 120000
+/* Header lists over that size in one connection; with the next it ends. */
+#define H2_LONG_LISTS_MAX 16
+/* Calls whose memory is kept for the next ones. */
+#define CALLS_KEPT_MAX 1024
 /* HTTP/2 windows: what a client may send that no handler has taken. */
 #define H2_STREAM_WINDOW_BYTES (256 * KIB)
 #define H2_CONNECTION_WINDOW_BYTES (1 * MIB)

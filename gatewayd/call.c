@@ -34,6 +34,7 @@ struct call *call_open(struct gatewayd *g, const struct call_carrier *carrier, v
     struct call *c = g->free_calls;
     if (c != NULL) {
         g->free_calls = c->next;
+        g->free_call_count--;
     } else {
         c = xmalloc(sizeof(*c));
         c->in = c->held = c->own = c->user = BUF_INIT;
@@ -149,6 +150,16 @@ void call_told_closed(struct call *c)
     c->state = NULL;
 }
 
+void call_free(struct call *c)
+{
+    buf_fini(&c->in);
+    buf_fini(&c->held);
+    buf_fini(&c->own);
+    buf_fini(&c->user);
+    free(c->segments);
+    free(c);
+}
+
 void call_close(struct call *c)
 {
     struct gatewayd *g = c->gateway;
@@ -177,10 +188,15 @@ void call_close(struct call *c)
     free(c->status_text);
     free(c->status_encoded);
     c->owner = NULL;
-    c->next = g->free_calls;
-    g->free_calls = c;
     must(g->call_count > 0);
     g->call_count--;
+    if (g->free_call_count >= CALLS_KEPT_MAX) {
+        call_free(c);
+        return;
+    }
+    g->free_call_count++;
+    c->next = g->free_calls;
+    g->free_calls = c;
 }
 
 /* --- what handlers ask -------------------------------------------------------------------------- */
@@ -330,6 +346,7 @@ static void call_finish(struct call *c, int status, const char *text)
     if (c->handler != NULL) {
         stats_handled(c->gateway, c->handler, status);
         stats_took(c->gateway, c->handler, gatewayd_now_ms(c->gateway) - c->opened_ms);
+        stats_answered(c->gateway, c->handler, gatewayd_now_ms(c->gateway) - c->opened_ms, status);
     }
     c->carrier->submit(c);
 }

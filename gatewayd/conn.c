@@ -18,7 +18,7 @@
 /* A protocol is told the time at least this often: it then looks for answers that nobody takes. */
 #define TICK_MS_MAX 30000
 /* A client that does not read while this many of its calls are open is not read from either. */
-#define BUSY_CALLS_MAX 4096
+#define BUSY_CALLS_MAX 1024
 /* Before the first byte of a handshake is looked at, no more than this is taken. */
 #define HELLO_BYTES ((size_t)4 * KIB)
 
@@ -127,6 +127,10 @@ void conn_close(struct conn *c)
         c->protocol->free(c->self);
         c->self = NULL;
     }
+    if (c->resting) {
+        LIST_REMOVE(c, resting_entry);
+        c->resting = false;
+    }
     half_open_leave(c);
     deadline_stop(s->gateway, &c->tick);
     server_dirty_remove(c);
@@ -229,8 +233,12 @@ void conn_receive(struct conn *c, struct slice bytes)
     } else if (c->protocol->receive(c->self, bytes) != OK) {
         conn_flush(c);
         conn_close(c);
+        return;
     } else if (c->protocol == &protocol_http1) {
         conn_set_tick(c); /* its deadline moves with what was read; h2's only ever moves later by itself */
+    }
+    if (c->writing && c->self != NULL && c->protocol->busy(c->self) > BUSY_CALLS_MAX) {
+        conn_set_reading(c, false); /* until what is being written has left */
     }
 }
 
@@ -245,6 +253,8 @@ void conn_ended(struct conn *c)
     conn_wants_write(c);
 }
 
+static void conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
 static void conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     UNUSED(suggested);
@@ -252,11 +262,31 @@ static void conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init((char *)c->server->read_bytes, c->tls_state == CONN_TLS_WAITING ? HELLO_BYTES : CONN_READ_BYTES);
 }
 
+/* It has more than its share of the turn: what is left is read in the next one. */
+static void conn_rest(struct conn *c)
+{
+    uv_read_stop(&c->socket.stream); /* libuv would go on reading many times */
+    c->resting = true;
+    LIST_INSERT_HEAD(&c->server->resting, c, resting_entry);
+}
+
+void conn_rested(struct conn *c)
+{
+    LIST_REMOVE(c, resting_entry);
+    c->resting = false;
+    if (c->reading) {
+        uv_read_start(&c->socket.stream, conn_alloc, conn_read);
+    }
+}
+
 static void conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct conn *c = stream->data;
     if (n == 0 || c->closing) {
         return;
+    }
+    if (n == (ssize_t)CONN_READ_BYTES) {
+        conn_rest(c);
     }
     if (n == UV_EOF) {
         conn_ended(c);
@@ -275,6 +305,9 @@ void conn_set_reading(struct conn *c, bool reading)
         return;
     }
     c->reading = reading;
+    if (c->resting) {
+        return; /* takes effect when it has rested */
+    }
     if (reading) {
         uv_read_start(&c->socket.stream, conn_alloc, conn_read);
     } else {

@@ -50,6 +50,7 @@ struct conn {
     LIST_ENTRY(conn) entry;
     TAILQ_ENTRY(conn) half_open_entry; /* while protocol == NULL */
     TAILQ_ENTRY(conn) handshake_entry; /* in the server's waiting, handshakes or jobs */
+    LIST_ENTRY(conn) resting_entry;
     struct conn *dirty_next;
     struct client client;
     struct rate rate; /* client.rate */
@@ -69,6 +70,7 @@ struct conn {
     bool flushing; /* conn_flush is at work: it sees by itself what is new */
     bool closing;
     bool reading;
+    bool resting; /* in the server's list: not read from before the next turn */
     bool input_ended;
     /* --- TLS: conn_tls.c --- */
     enum conn_tls_state tls_state;
@@ -89,6 +91,7 @@ struct server {
     size_t conn_count, conn_max;
     struct conn_queue half_open; /* oldest first */
     size_t half_open_count;
+    LIST_HEAD(resting, conn) resting;
     struct conn *dirty;
     struct buf scratch;     /* one write, plain */
     struct buf cipher;      /* the same, encrypted */
@@ -120,6 +123,7 @@ void conn_flush(struct conn *c);
 void conn_set_reading(struct conn *c, bool reading);
 /* Plain bytes of the client. */
 void conn_receive(struct conn *c, struct slice bytes);
+void conn_rested(struct conn *c); /* the turn is over */
 void conn_ended(struct conn *c); /* the client sends no more */
 int conn_write(struct conn *c, struct slice bytes); /* to the socket; not while c->writing */
 

@@ -119,12 +119,7 @@ static void free_calls(struct gatewayd *g)
     while (g->free_calls != NULL) {
         struct call *c = g->free_calls;
         g->free_calls = c->next;
-        buf_fini(&c->in);
-        buf_fini(&c->held);
-        buf_fini(&c->own);
-        buf_fini(&c->user);
-        free(c->segments);
-        free(c);
+        call_free(c);
     }
 }
 

@@ -64,6 +64,7 @@ struct call {
     bool method_is_post;
     bool content_is_grpc;
     bool bad_api_version;
+    unsigned api_version; /* stats_api_version; 0: not told */
     bool bad_timeout;
     bool wants_leader;
     bool by_json;        /* the JSON gateway asks for its own client: no identity from a certificate */
@@ -114,6 +115,7 @@ bool grpc_is_held(const struct call *c); /* nothing reaches the handler now; `co
 void grpc_half_close(struct call *c);
 /* The stream is gone: the handler hears `closed`, the call is freed. */
 void call_close(struct call *c);
+void call_free(struct call *c); /* one that is closed: its memory */
 /* Moves queued bytes to `to`; len <= c->queued. */
 void call_take(struct call *c, uint8_t *to, size_t len);
 /* Queues bytes as they are: of a web request's answer. */

@@ -227,6 +227,17 @@ static int begin_headers_cb(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
+/* A header list that is too long costs its stream, and to read it costs us: who sends many is not in error but up to something. */
+static int list_too_long(struct h2 *h)
+{
+    if (++h->long_lists <= H2_LONG_LISTS_MAX) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session),
+        NGHTTP2_ENHANCE_YOUR_CALM, NULL, 0);
+    return NGHTTP2_ERR_CALLBACK_FAILURE; /* of what it has sent nothing more is read */
+}
+
 static int header_cb(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
     const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
 {
@@ -239,7 +250,7 @@ static int header_cb(nghttp2_session *session, const nghttp2_frame *frame, const
     if (err == OK && !c->headers_done) {
         h2_web_note(user_data, slice_of(name, name_len), slice_of(value, value_len));
     }
-    return err == OK ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    return err == OK ? 0 : list_too_long(user_data);
 }
 
 /* Keepalive enforcement, as grpc-go does it. */

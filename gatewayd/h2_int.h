@@ -25,6 +25,7 @@ struct h2 {
     struct call *writable; /* to be told after the current write */
     struct buf *out;       /* only during h2_write */
     size_t out_max;
+    unsigned long_lists;   /* header lists that were refused for their size */
     bool failed;           /* end after writing what is left */
     /* --- the header block being received: blocks of two streams never mix --- */
     struct buf block;

@@ -12,6 +12,9 @@
 static void server_turn_end(void *arg)
 {
     struct server *s = arg;
+    while (!LIST_EMPTY(&s->resting)) {
+        conn_rested(LIST_FIRST(&s->resting));
+    }
     struct conn *dirty = s->dirty;
     s->dirty = NULL;
     while (dirty != NULL) {
@@ -54,6 +57,7 @@ struct server *server_new(struct gatewayd *g)
     s->again = loop_wake_new(g->loop, server_again, s);
     s->conn_max = CONNECTIONS_MAX;
     LIST_INIT(&s->conns);
+    LIST_INIT(&s->resting);
     TAILQ_INIT(&s->half_open);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {

@@ -255,8 +255,7 @@ Test(jwt, claims_are_read_with_care)
         "{\"username\":\"a\",\"revision\":1,\"exp\":\"9999999999\"}", "{\"username\":\"a\",\"revision\":1,\"exp\":null}",
         "{\"username\":\"a\",\"revision\":1,\"nbf\":1700000001}", "{\"username\":\"a\",\"revision\":1,\"iat\":1700000001}",
         "{\"username\":\"a\",\"username\":\"root\",\"revision\":1}", "{\"username\":\"a\\u0000b\",\"revision\":1}",
-        "{\"username\":\"a\",\"revision\":1} "
-        "x"};
+        "{\"username\":\"a\",\"revision\":1} x"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         cr_expect_eq(verify_forged(j, head, bad[i]), E_INVALID_AUTH_TOKEN, "%s", bad[i]);
     }

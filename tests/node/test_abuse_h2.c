@@ -336,7 +336,8 @@ static void windows(void)
     free(junk);
     buf_reset(&out);
     h2_read(&h, &h.ended, 1, 2000);
-    CHECK(h.closed || h.ended || h.resets, "data against the window's rules, or not messages at all");
+    /* A server that gives windows back as fast as it reads sees no rule broken: these are empty messages, which mean nothing. */
+    CHECK(h.closed || h.ended || h.resets || still_answers(&h, 3), "data against the window's rules, or not messages at all");
     h2_close(&h);
     witness_check(&witness, "windows");
 }
