@@ -388,7 +388,7 @@ void jsoncall_begin(struct web *w)
     struct json_call *j = xcalloc(1, sizeof(*j));
     j->web = w;
     j->method = m;
-    j->client = (struct client){.serves = w->client->serves, .is_tls = w->client->is_tls};
+    j->client = (struct client){.serves = w->client->serves, .is_tls = w->client->is_tls, .rate = w->client->rate};
     j->call = open_call(j);
     if (j->call == NULL) {
         free(j);

@@ -341,9 +341,7 @@ static int decide(struct stored *s, const struct command *c, bool again)
     case COMMAND_AUTHORIZE:
         return c->body.len ? need_keys(s, c, again) : need_root(s, c);
     case COMMAND_ALARM:
-        if (is_alarm_get(c)) /* nobody: a gateway, for its /health; it asks its own clients who they are */
-            return c->user.len ? need_keys(s, c, again) : 0;
-        return need_root(s, c);
+        return is_alarm_get(c) ? need_keys(s, c, again) : need_root(s, c);
     case COMMAND_USER_GET:
     case COMMAND_ROLE_GET:
         return need_root_or_own(s, c);

@@ -319,7 +319,7 @@ Test(jsoncall, a_watch_goes_on_after_its_body_and_ends_with_an_error_line)
 {
     struct rig *r = rig_new();
     const char *answer = post(r, "/v3/watch", "{\"create_request\":{\"key\":\"YQ==\"}}");
-    cr_expect_not_null(strstr(answer, "\r\n{\"result\":{\"watch_id\":\"1\"}}\r\n1\r\n\n\r\n"), "%s", answer);
+    cr_expect_not_null(strstr(answer, "\r\n1c\r\n{\"result\":{\"watch_id\":\"1\"}}\n\r\n"), "%s", answer);
     cr_expect_eq(seen.half_closes, 1);
     call_send(seen.call, SLICE_EMPTY, NULL, 0);
     cr_expect_not_null(strstr(hear(r), "{\"result\":{}}"));

@@ -36,7 +36,7 @@ static int put(struct world *w, const char *user, struct slice key)
 
 /* --- classes of commands ------------------------------------------------------------------------------------------ */
 
-enum class { NONE, USER, ROOT, OWN, OURS, HEALTH };
+enum class { NONE, USER, ROOT, OWN, OURS };
 
 /* Of commands that are sent without a body; another one is for role root. */
 static enum class class_of(uint64_t kind)
@@ -54,9 +54,8 @@ static enum class class_of(uint64_t kind)
     case COMMAND_LEASE_KEEP_ALIVE:
     case COMMAND_LEASE_TIME_TO_LIVE:
     case COMMAND_LEASE_LEASES:
-        return USER;
     case COMMAND_ALARM: /* GET */
-        return HEALTH;
+        return USER;
     case COMMAND_RANGE: /* of no key: nobody but root has that granted */
     case COMMAND_RANGE_STREAM:
     case COMMAND_PUT:
@@ -97,9 +96,9 @@ Test(authorize, each_command_by_nobody_by_somebody_and_by_root)
             cr_assert(nobody == E_PERMISSION_DENIED && root == E_PERMISSION_DENIED, "%s", name);
             continue;
         }
-        cr_assert_eq(nobody, class == HEALTH ? 0 : E_USER_EMPTY, "%s", name);
+        cr_assert_eq(nobody, E_USER_EMPTY, "%s", name);
         cr_assert_eq(gone, class == ROOT ? E_USER_NOT_FOUND : E_PERMISSION_DENIED, "%s", name);
-        cr_assert_eq(anna, class == USER || class == HEALTH ? 0 : E_PERMISSION_DENIED, "%s", name);
+        cr_assert_eq(anna, class == USER ? 0 : E_PERMISSION_DENIED, "%s", name);
         cr_assert_eq(root, 0, "%s", name);
         cr_assert_eq(old_root, class == ROOT ? 0 : E_AUTH_OLD_REVISION, "%s", name);
         if (class != ROOT)
@@ -394,7 +393,7 @@ Test(authorize, alarms_are_listed_by_users_and_changed_by_root)
     struct frame f;
 
     cr_assert_eq(read_at(w, "anna", w->s.auth->rev, COMMAND_ALARM, SLICE_EMPTY, &f), 0);
-    cr_assert_eq(read_at(w, NOBODY, 0, COMMAND_ALARM, SLICE_EMPTY, &f), 0, "a gateway, for its /health");
+    cr_assert_eq(read_at(w, NOBODY, 0, COMMAND_ALARM, SLICE_EMPTY, &f), E_USER_EMPTY);
     cr_assert_eq(read_at(w, "gone", w->s.auth->rev, COMMAND_ALARM, SLICE_EMPTY, &f), E_PERMISSION_DENIED);
     cr_assert_eq(as_ints(w, "anna", COMMAND_ALARM, 1, 0xbb, &f), E_PERMISSION_DENIED);
     cr_assert_eq(as_ints(w, "anna", COMMAND_ALARM, 2, 0xbb, &f), E_PERMISSION_DENIED);
