@@ -149,6 +149,15 @@ static void add_bucket(struct buf *b, const char *name, const char *labels, doub
     buf_printf(b, "\"} %" PRIu64 "\n", count);
 }
 
+uint64_t histogram_count(const struct histogram *h)
+{
+    uint64_t total = 0;
+
+    for (uint32_t k = 0; k <= h->bucket_count; k++)
+        total += counter_read(&h->counts[k]);
+    return total;
+}
+
 /* While another thread observes, the lines may be one observation apart; _count is made from the buckets and therefore
  * always equals the last of them, which is what readers check. */
 void histogram_render(struct buf *b, const char *name, const char *labels, const struct histogram *h)

@@ -53,6 +53,7 @@ void histogram_init_unit(struct histogram *h, uint64_t start, uint32_t bucket_co
 void histogram_observe(struct histogram *h, uint64_t value);
 void histogram_observe_us(struct histogram *h, uint64_t us); /* the same; says what is meant */
 /* The name_bucket, name_sum and name_count lines; metrics_help comes before, by the caller. */
+uint64_t histogram_count(const struct histogram *h); /* observations */
 void histogram_render(struct buf *b, const char *name, const char *labels, const struct histogram *h);
 
 /* process_resident_memory_bytes, process_virtual_memory_bytes, process_cpu_seconds_total, process_open_fds,

@@ -346,6 +346,7 @@ static void call_finish(struct call *c, int status, const char *text)
     if (c->handler != NULL) {
         stats_handled(c->gateway, c->handler, status);
         stats_took(c->gateway, c->handler, gatewayd_now_ms(c->gateway) - c->opened_ms);
+        stats_answered(c->gateway, c->handler, gatewayd_now_ms(c->gateway) - c->opened_ms, status);
     }
     c->carrier->submit(c);
 }

@@ -238,10 +238,17 @@ static void reply_change(struct call *c, enum member_op op, const struct answer 
 static void added(void *arg, const struct answer *a) { reply_change(arg, MEMBER_ADD, a); }
 static void changed(void *arg, const struct answer *a) { reply_change(arg, MEMBER_UPDATE, a); }
 
+static void promoted(void *arg, const struct answer *a)
+{
+    stats_promoted(call_gateway(arg), a->err);
+    reply_change(arg, MEMBER_PROMOTE, a);
+}
+
 static void submit(struct call *c, enum member_op op, struct slice bytes)
 {
     uint64_t req = 0;
-    int err = cluster_submit(call_gateway(c), call_identity(c), op, bytes, op == MEMBER_ADD ? added : changed, c, &req);
+    answer_cb *done = op == MEMBER_ADD ? added : op == MEMBER_PROMOTE ? promoted : changed;
+    int err = cluster_submit(call_gateway(c), call_identity(c), op, bytes, done, c, &req);
     call_submitted(c, err, req);
 }
 

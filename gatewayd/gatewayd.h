@@ -16,6 +16,7 @@ struct server;
 struct watch_hub;
 struct native_door;
 struct stats;
+struct server_stats;
 struct contender;
 struct auth_gate;
 
@@ -84,6 +85,7 @@ struct gatewayd {
     struct deadline no_leader; /* 3 election timeouts after the leader was lost: ends these */
     struct rate_user *rate_users; /* rate.c */
     struct stats *stats;
+    struct server_stats *server_stats;
 
     /* --- parts with a state of their own --- */
     struct watch_hub *watch;    /* watch.c */
@@ -278,5 +280,19 @@ void stats_sent(struct gatewayd *g, const struct call_handler *h, size_t bytes);
 enum drop { DROP_LIMIT, DROP_SLOW, DROP_MALFORMED, DROP_FLOOD, DROP_UNREAD, DROP_TLS, DROP_RATE, DROP_COUNT };
 void stats_dropped(struct gatewayd *g, enum drop why);
 void stats_text(struct gatewayd *g, struct buf *out); /* Prometheus text, gatewayd's own part */
+
+/* --- stats_server.c: etcd's words for it --- */
+void server_stats_init(struct gatewayd *g);
+void server_stats_fini(struct gatewayd *g);
+unsigned stats_api_version(struct gatewayd *g, struct slice name); /* a number for what a client says of itself; 0: nothing */
+void stats_client_request(struct gatewayd *g, bool is_stream, unsigned api_version);
+void stats_answered(struct gatewayd *g, const struct call_handler *h, uint64_t ms, int grpc_status);
+void stats_health(struct gatewayd *g, bool good);
+#define STATS_CHECKS 4 /* httpapi.c's checks */
+extern const char *const stats_check_names[STATS_CHECKS];
+bool stats_check_in_livez(unsigned check);
+void stats_check(struct gatewayd *g, bool is_readyz, unsigned check, bool good);
+void stats_promoted(struct gatewayd *g, int err);
+void server_stats_text(struct gatewayd *g, struct buf *out);
 
 #endif

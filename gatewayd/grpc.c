@@ -153,6 +153,7 @@ int grpc_header(struct call *c, struct slice name, struct slice value)
     case 18:
         if (slice_is(name, "client-api-version")) {
             c->bad_api_version = !slice_is_utf8(value);
+            c->api_version = c->bad_api_version ? 0 : stats_api_version(c->gateway, value);
         } else if (slice_is(name, "grpcgateway-accept")) {
             c->by_json = true;
         }
@@ -191,6 +192,7 @@ void grpc_headers_done(struct call *c)
     c->headers_done = true;
     if (c->handler != NULL) {
         stats_started(g, c->handler);
+        stats_client_request(g, is_stream(c), c->api_version);
     }
     if (!c->content_is_grpc) {
         c->http_status = 415;

@@ -64,6 +64,7 @@ struct call {
     bool method_is_post;
     bool content_is_grpc;
     bool bad_api_version;
+    unsigned api_version; /* stats_api_version; 0: not told */
     bool bad_timeout;
     bool wants_leader;
     bool by_json;        /* the JSON gateway asks for its own client: no identity from a certificate */

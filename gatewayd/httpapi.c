@@ -26,12 +26,16 @@
 /* In the order in which they are listed. */
 enum check { CHECK_CORRUPTION, CHECK_SERIALIZABLE, CHECK_LINEARIZABLE, CHECK_NON_LEARNER, CHECK_COUNT };
 
-static const char *const check_names[CHECK_COUNT] = {"data_corruption", "serializable_read", "linearizable_read", "non_learner"};
+_Static_assert(CHECK_COUNT == STATS_CHECKS, "each check is counted");
+const char *const stats_check_names[CHECK_COUNT] = {"data_corruption", "serializable_read", "linearizable_read", "non_learner"};
 #define BIT(check) (1u << (check))
 #define LIVEZ_CHECKS BIT(CHECK_SERIALIZABLE)
 #define READYZ_CHECKS (BIT(CHECK_CORRUPTION) | BIT(CHECK_SERIALIZABLE) | BIT(CHECK_LINEARIZABLE) | BIT(CHECK_NON_LEARNER))
 
+bool stats_check_in_livez(unsigned check) { return (LIVEZ_CHECKS & BIT(check)) != 0; }
+
 struct web_checks {
+    bool is_readyz;
     bool is_health;    /* /health: one answer of its own shape */
     bool serializable; /* /health?serializable=true */
     bool no_space_is_fine, corrupt_is_fine;
@@ -47,6 +51,7 @@ struct web_checks {
 static void respond_health(struct web *w, const char *reason)
 {
     struct buf body = BUF_INIT;
+    stats_health(w->gateway, reason == NULL);
     buf_printf(&body, "{\"health\":\"%s\",\"reason\":", reason == NULL ? "true" : "false");
     json_add_string(&body, slice_str(reason != NULL ? reason : ""));
     buf_add_byte(&body, '}');
@@ -95,11 +100,12 @@ static void finish_checks(struct web *w)
         }
         const char *failure = failure_of(w, c);
         fine = fine && failure == NULL;
+        stats_check(w->gateway, w->checks->is_readyz, c, failure == NULL);
         if (failure == NULL) {
-            buf_printf(&list, "[+]%s ok\n", check_names[c]);
+            buf_printf(&list, "[+]%s ok\n", stats_check_names[c]);
         } else {
             bool is_read = c == CHECK_SERIALIZABLE || c == CHECK_LINEARIZABLE;
-            buf_printf(&list, "[-]%s failed: %s%s\n", check_names[c], is_read ? "range error: " : "", failure);
+            buf_printf(&list, "[-]%s failed: %s%s\n", stats_check_names[c], is_read ? "range error: " : "", failure);
         }
     }
     if (fine && !w->checks->verbose) {
@@ -212,11 +218,12 @@ static void handle_checks(struct web *w, unsigned wanted)
     struct web_checks *k = w->checks = xcalloc(1, sizeof(*k));
     struct slice query = w->query, name;
     k->wanted = wanted;
+    k->is_readyz = slice_eq(slice_of(w->path.data, MIN(w->path.len, 7)), SLICE_LIT("/readyz"));
     k->verbose = web_query_has(w->query, "verbose", NULL);
     while (web_query_next(&query, "exclude", &name)) {
         unsigned known = 0;
         for (enum check c = 0; c < CHECK_COUNT; c++) {
-            known |= slice_eq(name, slice_str(check_names[c])) ? BIT(c) : 0;
+            known |= slice_eq(name, slice_str(stats_check_names[c])) ? BIT(c) : 0;
         }
         k->wanted &= ~known;
         if ((known & wanted) == 0) {
@@ -333,7 +340,7 @@ static unsigned check_of_path(struct slice path, const char *above, unsigned che
         return 0;
     }
     for (enum check c = 0; c < CHECK_COUNT; c++) {
-        if (slice_eq(slice_of(path.data + len + 1, path.len - len - 1), slice_str(check_names[c]))) {
+        if (slice_eq(slice_of(path.data + len + 1, path.len - len - 1), slice_str(stats_check_names[c]))) {
             return checks & BIT(c);
         }
     }

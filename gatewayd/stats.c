@@ -26,6 +26,7 @@ struct stats {
 void stats_init(struct gatewayd *g)
 {
     g->stats = xcalloc(1, sizeof(*g->stats));
+    server_stats_init(g);
     g->stats->methods = xcalloc(route_count(), sizeof(*g->stats->methods));
     for (size_t i = 0; i < route_count(); i++) {
         histogram_init(&g->stats->methods[i].took, 1000, 14);
@@ -34,6 +35,7 @@ void stats_init(struct gatewayd *g)
 
 void stats_fini(struct gatewayd *g)
 {
+    server_stats_fini(g);
     free(g->stats->methods);
     free(g->stats);
     g->stats = NULL;
@@ -203,6 +205,7 @@ void stats_text(struct gatewayd *g, struct buf *out)
         "The total number of bytes received from grpc clients.", g->stats->received_bytes);
     one(out, "etcd_network_client_grpc_sent_bytes_total", METRICS_COUNTER, "The total number of bytes sent to grpc clients.",
         g->stats->sent_bytes);
+    server_stats_text(g, out);
     one(out, "trine_gateway_connections", METRICS_GAUGE, "Client connections that are open.",
         g->server != NULL ? server_conn_count(g->server) : 0);
     one(out, "trine_gateway_calls", METRICS_GAUGE, "gRPC calls that are open.", g->call_count);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/metrics.h"
@@ -75,6 +76,9 @@ void watcher_send_pieces(struct watcher *w, int64_t rev)
         watcher_drop_pieces(w);
         return;
     }
+    uint64_t begun_us = clock_now_us();
+    struct watch_hub *h = w->stream->hub;
+    size_t count = w->piece_count;
     /* A response above the mark is cut if the client allows it; all parts but the last say so (§10). */
     size_t mark = w->fragment ? w->stream->hub->g->message_bytes_max : SIZE_MAX, first = 0;
     while (first < w->piece_count) {
@@ -87,11 +91,18 @@ void watcher_send_pieces(struct watcher *w, int64_t rev)
     }
     w->fed = true;
     watcher_drop_pieces(w);
+    uint64_t us = clock_now_us() - begun_us;
+    h->sent_count += count;
+    histogram_observe_us(&h->send, us);
+    if (count > 0)
+        histogram_observe_us(&h->send_event, us / count);
 }
 
 void watcher_progress(struct watcher *w, int64_t rev)
 {
+    uint64_t begun_us = clock_now_us();
     send_response(w->stream, &(struct response){.rev = rev, .watch_id = w->id}, NULL, 0);
+    histogram_observe_us(&w->stream->hub->progress, clock_now_us() - begun_us);
 }
 
 void stream_progress(struct stream *s, int64_t rev)
@@ -157,8 +168,11 @@ void watcher_created(struct watcher *w, const struct fr_watching *m)
         watcher_free(w);
         return;
     }
-    if (!s->listener)
+    if (!s->listener) {
+        uint64_t begun_us = clock_now_us();
         send_response(s, &(struct response){.rev = m->rev, .watch_id = w->id, .created = true}, NULL, 0);
+        histogram_observe_us(&s->hub->control, clock_now_us() - begun_us);
+    }
     w->next_rev = w->start_rev ? w->start_rev : m->rev + 1;
     w->fed = true;
     if (w->cancel_wanted) {
@@ -493,6 +507,10 @@ void watch_start(struct gatewayd *g)
     TAILQ_INIT(&h->hungry);
     TAILQ_INIT(&h->dirty);
     rand_seed(&h->rand, g->instance);
+    histogram_init(&h->send, 1000, 14);
+    histogram_init(&h->send_event, 1000, 14);
+    histogram_init(&h->control, 1000, 14);
+    histogram_init(&h->progress, 1000, 14);
     tick_arm(h);
     h->position.fire = position_fire;
     deadline_set(g, &h->position, gatewayd_now_ms(g) + WATCH_POSITION_MS);
@@ -515,15 +533,38 @@ void watch_stop(struct gatewayd *g)
     g->watch = NULL;
 }
 
+static void histogram_text(struct buf *out, const char *name, const char *help, const struct histogram *h)
+{
+    metrics_help(out, name, METRICS_HISTOGRAM, help);
+    histogram_render(out, name, NULL, h);
+}
+
+static void send_metrics(const struct watch_hub *h, uint64_t pending, struct buf *out)
+{
+    metrics_help(out, "etcd_debugging_mvcc_events_total", METRICS_COUNTER, "Events sent to clients of this gateway.");
+    metrics_u64(out, "etcd_debugging_mvcc_events_total", NULL, h->sent_count);
+    metrics_help(out, "etcd_debugging_mvcc_pending_events_total", METRICS_GAUGE, "Events that wait to be sent.");
+    metrics_u64(out, "etcd_debugging_mvcc_pending_events_total", NULL, pending);
+#define SEND_LOOP "etcd_debugging_server_watch_send_loop_"
+    histogram_text(out, SEND_LOOP "watch_stream_duration_seconds", "Time of making one response with events.", &h->send);
+    histogram_text(out, SEND_LOOP "watch_stream_duration_per_event_seconds", "The same, per event in it.", &h->send_event);
+    histogram_text(out, SEND_LOOP "control_stream_duration_seconds", "Time of making an answer to a creation or cancellation.",
+                   &h->control);
+    histogram_text(out, SEND_LOOP "progress_duration_seconds", "Time of making one notification of progress.", &h->progress);
+}
+
 void watch_metrics(struct gatewayd *g, struct buf *out)
 {
     const struct watch_hub *h = g->watch;
-    uint64_t slow = 0;
+    uint64_t slow = 0, pending = 0;
     struct stream *s;
     struct watcher *w;
     TAILQ_FOREACH (s, &h->streams, of_hub)
-        TAILQ_FOREACH (w, &s->all, of_stream)
+        TAILQ_FOREACH (w, &s->all, of_stream) {
             slow += w->state == WATCHER_BEHIND;
+            pending += w->piece_count;
+        }
+    send_metrics(h, pending, out);
     metrics_help(out, "etcd_debugging_mvcc_watch_stream_total", "gauge", "Watch streams that are open.");
     metrics_u64(out, "etcd_debugging_mvcc_watch_stream_total", NULL, h->stream_count);
     metrics_help(out, "etcd_debugging_mvcc_watcher_total", "gauge", "Watchers.");

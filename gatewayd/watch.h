@@ -24,6 +24,7 @@
 #include <uthash.h>
 
 #include "common/interval.h"
+#include "common/metrics.h"
 #include "common/rand.h"
 #include "gatewayd/gatewayd.h"
 
@@ -147,6 +148,8 @@ struct watch_hub {
     void (*publish)(struct gatewayd *g, const struct fr_event *m);
     struct rand rand;
     uint64_t stream_count, watcher_count, event_count, slow_count; /* slow: times that a watcher fell behind */
+    uint64_t sent_count;                       /* events given to clients */
+    struct histogram send, send_event, control, progress; /* time of making one response for a client */
 };
 
 /* --- watch_feed.c --- */

@@ -35,7 +35,7 @@ static void snap_facts(const struct raftd *d, struct buf *b)
     gauge(b, "trine_raftd_repairing", "Whether this member lost its log and does not vote.", snap_is_repairing(d));
 }
 
-/* etcd's names, a line for each member that a snapshot went to or came from. */
+/* etcd's names, a line for each other member. */
 static void snap_with_facts(const struct raftd *d, struct buf *b)
 {
     static const struct {

@@ -57,6 +57,10 @@ static void count_end(uint64_t *ended, uint64_t *failed, struct histogram *h, bo
 
 size_t snap_with_all(const struct raftd *d, const struct snap_with **list)
 {
+    /* Every other member has its line from the start: rates need the step from 0 to 1. */
+    for (size_t i = 0; i < d->members.count; i++)
+        if (d->members.list[i].id != d->member_id)
+            (void)with_of(d->snap, d->members.list[i].id);
     *list = d->snap->with;
     return d->snap->with_count;
 }

@@ -12,6 +12,9 @@
 #include "stored/snap.h"
 #include "stored/stored.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/limits.h"
@@ -28,6 +31,71 @@ static void auth_tell(struct stored *s)
         if (s->gateways[slot].up)
             out_auth(&s->gateways[slot]);
 }
+
+/* --- how long commands take --------------------------------------------------------------------------------------- */
+
+#define KINDS_MAX 64
+
+/* By etcd's names; the rest, and what no etcd knows, are named after the command. */
+static const char *op_name(uint64_t kind)
+{
+    switch (kind) {
+    case COMMAND_PUT: return "Put";
+    case COMMAND_DELETE_RANGE: return "DeleteRange";
+    case COMMAND_TXN: return "Txn";
+    case COMMAND_COMPACT: return "Compaction";
+    case COMMAND_LEASE_GRANT: return "LeaseGrant";
+    case COMMAND_LEASE_REVOKE: return "LeaseRevoke";
+    case COMMAND_ALARM: return "Alarm";
+    case COMMAND_AUTHENTICATE: return "Authenticate";
+    case COMMAND_AUTH_ENABLE: return "AuthEnable";
+    case COMMAND_AUTH_DISABLE: return "AuthDisable";
+    default: return command_name(kind);
+    }
+}
+
+void apply_init(struct stored *s)
+{
+    s->stats.ops = xcalloc(KINDS_MAX, sizeof *s->stats.ops);
+    for (size_t i = 0; i < KINDS_MAX; i++)
+        for (size_t k = 0; k < 2; k++)
+            histogram_init(&s->stats.ops[i].took[k], 100, 20);
+}
+
+void apply_fini(struct stored *s)
+{
+    free(s->stats.ops);
+    s->stats.ops = NULL;
+}
+
+void apply_metrics(const struct stored *s, struct buf *out)
+{
+    static const char name[] = "etcd_server_apply_duration_seconds";
+
+    metrics_help(out, name, METRICS_HISTOGRAM, "Time of applying one entry, by kind.");
+    for (size_t i = 0; i < KINDS_MAX; i++) {
+        for (size_t k = 0; k < 2; k++) {
+            char labels[96];
+
+            /* One is always there. */
+            if (histogram_count(&s->stats.ops[i].took[k]) == 0 && !(i == COMMAND_PUT && k == 1))
+                continue;
+            snprintf(labels, sizeof labels, "op=\"%s\",success=\"%s\",version=\"v3\"", op_name(i), k ? "true" : "false");
+            histogram_render(out, name, labels, &s->stats.ops[i].took[k]);
+        }
+    }
+}
+
+static void apply_took(struct stored *s, uint64_t kind, int err, uint64_t us)
+{
+    uint64_t limit_ms = s->conf->warning_apply_duration_ms;
+
+    if (kind < KINDS_MAX)
+        histogram_observe_us(&s->stats.ops[kind].took[err == 0], us);
+    s->stats.slow_applies += limit_ms > 0 && us > limit_ms * 1000;
+}
+
+/* --- the batch ------------------------------------------------------------------------------------------------------ */
 
 static void apply_begin(struct stored *s)
 {
@@ -158,6 +226,7 @@ static void apply_command(struct stored *s, const struct fr_apply *fr)
     struct buf *out = &s->response;
     struct command c;
     bool physical = false;
+    uint64_t us;
     int err = command_decode(fr->command, &c);
 
     if (err) {
@@ -167,7 +236,9 @@ static void apply_command(struct stored *s, const struct fr_apply *fr)
         return;
     }
     buf_reset(out);
+    us = clock_now_us();
     err = apply_kind(s, &c, fr, out, &physical);
+    apply_took(s, c.kind, err, clock_now_us() - us);
     physical = physical && !err;
     results_add(s, &c, err, buf_slice(out), physical);
     if (physical)

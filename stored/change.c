@@ -139,6 +139,7 @@ void put_run(struct mvcc *m, const struct api_put *rq, bool inner, struct buf *o
         pb_add_message(out, 2, buf_slice(&m->prev));
     }
     atomic_fetch_add_explicit(&m->puts, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->put_bytes, m->record.len, memory_order_relaxed);
 }
 
 int mvcc_put(struct mvcc *m, const struct api_put *rq, struct buf *out)

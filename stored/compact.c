@@ -222,6 +222,7 @@ bool mvcc_compact_step(struct mvcc *m, size_t batch_limit, uint64_t durable_inde
     for (int i = 0; i < STEP_SLICES && m->prune_rev != 0 && deleted < batch_limit; i++) {
         deleted += prune_slice(m, batch_limit);
     }
+    atomic_fetch_add(&m->pruned, deleted);
     bool more = m->prune_rev != 0;
     pthread_mutex_unlock(&m->upkeep);
     return more;

@@ -286,6 +286,8 @@ void mvcc_get_stats(struct mvcc *m, struct mvcc_stats *out)
                                .cache_hits = c.hits,
                                .cache_misses = c.misses,
                                .puts = atomic_load(&m->puts),
+                               .put_bytes = atomic_load(&m->put_bytes),
+                               .pruned = atomic_load(&m->pruned),
                                .deletes = atomic_load(&m->deletes),
                                .ranges = atomic_load(&m->ranges),
                                .txns = atomic_load(&m->txns),

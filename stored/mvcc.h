@@ -142,6 +142,8 @@ struct mvcc_stats {
     uint64_t disk_used_bytes; /* estimate of live bytes */
     uint64_t index_bytes, cache_bytes, cache_hits, cache_misses;
     uint64_t puts, deletes, ranges, txns;
+    uint64_t put_bytes;    /* of the records that were put */
+    uint64_t pruned;       /* records that compactions took */
     uint64_t compactions_bytes;
 };
 void mvcc_get_stats(struct mvcc *m, struct mvcc_stats *out); /* [any], cheap enough for every STATUS */

@@ -113,7 +113,7 @@ struct mvcc {
     uint64_t checkpoint_revs_min; /* set when opened */
     pthread_mutex_t sync;   /* one mvcc_sync at a time */
 
-    _Atomic uint64_t puts, deletes, ranges, txns, compaction_bytes;
+    _Atomic uint64_t puts, put_bytes, pruned, deletes, ranges, txns, compaction_bytes;
 };
 
 /* record.c */

@@ -14,6 +14,7 @@
 
 #include <uthash.h>
 
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/limits.h"
 #include "common/log.h"
@@ -38,6 +39,7 @@ struct read_request {
     /* The answer; body is [body_at, body_at + body_len) of the job's out. */
     int err;
     size_t body_at, body_len, total;
+    uint64_t took_us;
     struct range_job *range; /* there is more of it */
     uint8_t data[];
 };
@@ -77,6 +79,7 @@ static void open_free(struct open_result *o)
         range_close(o->range);
     if (o->backup) {
         backup_close(o->backup);
+        histogram_observe_us(&o->g->s->stats.backup, (loop_now_ms(o->g->s->loop) - o->begun_ms) * 1000);
         o->g->s->backups--;
     }
     buf_fini(&o->bytes);
@@ -356,7 +359,10 @@ static void job_work(void *arg)
 
     while (job->out.len < READ_JOB_BYTES && (r = TAILQ_FIRST(&job->todo)) != NULL) {
         TAILQ_REMOVE(&job->todo, r, link);
+        uint64_t begun_us = clock_now_us();
+
         read_one(job->s->mvcc, r, &job->out);
+        r->took_us = clock_now_us() - begun_us;
         TAILQ_INSERT_TAIL(&job->done, r, link);
     }
 }
@@ -366,6 +372,8 @@ static void request_answer(struct stored *s, struct read_request *r, const struc
     struct gateway *g = asker(s, r);
     struct slice body = buf_part(out, r->body_at, r->body_len);
 
+    if (r->c.kind == COMMAND_RANGE)
+        histogram_observe_us(&s->stats.ranges[r->err == 0], r->took_us);
     if (!g)
         return;
     /* Auth has changed since it was allowed, and it may have read what was written after that. */

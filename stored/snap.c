@@ -51,6 +51,7 @@ struct load {
     bool running, dropped; /* a job writes part `written`; it was dropped meanwhile */
     int err;
     struct buf why;
+    uint64_t begun_ms, sync_us; /* when it began; how long it took to make it durable */
     bool closing; /* complete: waits for the moment of the swap */
     struct loop_timer *timer;
 };
@@ -256,7 +257,10 @@ static void load_work(void *arg)
 
     l->err = fill_part(l->fill, buf_slice(&l->parts[l->written % SNAP_WINDOW]));
     if (!l->err && l->last && l->written + 1 == l->got) {
+        uint64_t begun_us = clock_now_us();
+
         l->err = fill_end(l->fill, l->index, &l->why);
+        l->sync_us = clock_now_us() - begun_us;
         l->fill = NULL;
     }
 }
@@ -275,6 +279,8 @@ static void swap_poll_cb(void *arg, uint64_t now_ms)
         return;
     }
     uint64_t begun_us = clock_now_us();
+    histogram_observe_us(&s->stats.snap_sync, l->sync_us);
+    histogram_observe_us(&s->stats.snap_save, (now_ms - l->begun_ms) * 1000);
     load_clear(l);
     save_end(&s->snap->save);
     stored_reopen(s);
@@ -352,7 +358,7 @@ static int in_load(struct stored *s, const struct fr_snap_load *fr)
         link_send(s->raft, FRAME(snap_loaded, SNAP_LOADED, .id = fr->id, .err = (uint64_t)-E_AGAIN, .index = fr->index));
         return 0;
     }
-    *l = (struct load){.id = fr->id, .index = fr->index, .chain = (uint32_t)fr->id};
+    *l = (struct load){.id = fr->id, .index = fr->index, .chain = (uint32_t)fr->id, .begun_ms = loop_now_ms(s->loop)};
     l->timer = loop_timer_new(s->loop, swap_poll_cb, s);
     dir = store_dir(s);
     db = swap_prepare(dir);
@@ -450,6 +456,11 @@ void snap_door(struct stored *s)
             link_kick(s->gateways[slot].link, "the store is replaced by a snapshot");
         link_pause(s->gateways[slot].link, closed);
     }
+}
+
+bool snap_is_loading(const struct stored *s)
+{
+    return s->snap->load.id != 0;
 }
 
 bool snap_is_swapping(const struct stored *s)

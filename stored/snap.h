@@ -30,6 +30,7 @@ void snap_raft_down(struct stored *s); /* whoever gave the orders is gone */
 bool snap_is_closed(const struct stored *s);
 /* After a change of that: gateways wait in front of the door, or come in. */
 void snap_door(struct stored *s);
+bool snap_is_loading(const struct stored *s); /* a snapshot is coming */
 bool snap_is_swapping(const struct stored *s); /* no new jobs on the store, please */
 
 #endif

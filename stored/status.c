@@ -11,6 +11,7 @@
 #include "common/mem.h"
 #include "proto/pb.h"
 #include "stored/auth.h"
+#include "stored/snap.h"
 
 void status_init(struct stored *s)
 {
@@ -20,6 +21,13 @@ void status_init(struct stored *s)
     histogram_init(&st->commit, 1000, 14);
     histogram_init(&st->defrag, 100000, 13);
     histogram_init(&st->hash, 10000, 15);
+    histogram_init(&st->hash_all, 10000, 15);
+    histogram_init(&st->ranges[0], 100, 20);
+    histogram_init(&st->ranges[1], 100, 20);
+    histogram_init(&st->backup, 10000, 17);
+    histogram_init(&st->snap_save, 100000, 10);
+    histogram_init(&st->snap_sync, 1000, 14);
+    histogram_init_unit(&st->compaction_pause_ms, 1, 13, 1.0);
     histogram_init_unit(&st->compaction_ms, 100, 14, 1.0);
     histogram_init_unit(&st->lease_ttl, 1, 24, 1.0);
 }
@@ -122,6 +130,23 @@ static void store_metrics(const struct stored *s, const struct mvcc_stats *st, s
     counter(out, "etcd_mvcc_range_total", "Ranges seen by this member.", st->ranges);
     counter(out, "etcd_mvcc_txn_total", "Transactions seen by this member.", st->txns);
     histogram(out, "etcd_mvcc_hash_rev_duration_seconds", "Time of a HashKV.", &s->stats.hash);
+    histogram(out, "etcd_mvcc_hash_duration_seconds", "Time of a Hash.", &s->stats.hash_all);
+    gauge(out, "etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of all that was put.", (int64_t)st->put_bytes);
+    counter(out, "etcd_debugging_mvcc_db_compaction_keys_total", "Records that compactions took.", st->pruned);
+    gauge(out, "etcd_debugging_mvcc_db_compaction_last", "Unix time of the last compaction.", s->stats.compacted_at);
+    histogram(out, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Time of one slice of a compaction.",
+              &s->stats.compaction_pause_ms);
+    histogram(out, "etcd_disk_backend_snapshot_duration_seconds", "Time of a backup (Maintenance.Snapshot).", &s->stats.backup);
+    histogram(out, "etcd_snap_db_save_total_duration_seconds", "Time of loading the store of another member.",
+              &s->stats.snap_save);
+    histogram(out, "etcd_snap_db_fsync_duration_seconds", "Time of making it durable.", &s->stats.snap_sync);
+    gauge(out, "etcd_server_snapshot_apply_in_progress_total", "1 while the store of another member is loaded.",
+          snap_is_loading(s));
+    counter(out, "etcd_server_slow_apply_total", "Entries that took longer than warning-apply-duration.", s->stats.slow_applies);
+    apply_metrics(s, out);
+    metrics_help(out, "etcd_server_range_duration_seconds", METRICS_HISTOGRAM, "Time of one read of a range.");
+    histogram_render(out, "etcd_server_range_duration_seconds", "success=\"true\"", &s->stats.ranges[1]);
+    histogram_render(out, "etcd_server_range_duration_seconds", "success=\"false\"", &s->stats.ranges[0]);
     gauge(out, "etcd_debugging_mvcc_current_revision", "Current revision of the store.", st->rev);
     gauge(out, "etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.", st->compact_rev);
     gauge(out, "etcd_debugging_mvcc_keys_total", "Live keys.", (int64_t)st->keys);

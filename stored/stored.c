@@ -221,6 +221,7 @@ void stored_init(struct stored *s, const struct conf *conf, struct loop *loop)
     TAILQ_INIT(&s->stalled);
     gateways_init(s);
     status_init(s);
+    apply_init(s);
     snap_init(s);
     space_init(s);
     swap_recover(dir);
@@ -338,6 +339,7 @@ void stored_fini(struct stored *s)
     snap_fini(s);
     store_end(s);
     space_fini(s);
+    apply_fini(s);
     buf_fini(&s->response);
     buf_fini(&s->points);
 }

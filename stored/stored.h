@@ -116,7 +116,14 @@ struct stored_stats {
     uint64_t leases_granted, leases_renewed, leases_revoked, leases_expired;
     uint64_t events_sent, history_slices_near, history_slices_far;
     uint64_t results_large, results_repeated;
-    struct histogram apply, commit, defrag, compaction_ms, lease_ttl, hash;
+    struct histogram apply, commit, defrag, compaction_ms, lease_ttl, hash, hash_all;
+    struct histogram ranges[2]; /* reads of keys: failed, answered */
+    struct histogram backup, snap_save, snap_sync, compaction_pause_ms;
+    struct op_stats {
+        struct histogram took[2]; /* failed, done */
+    } *ops;                       /* apply.c: by kind of command */
+    uint64_t slow_applies;
+    int64_t compacted_at; /* wall clock in seconds; 0: not since the start */
     uint64_t defrag_inflight;
 };
 
@@ -207,6 +214,9 @@ void out_past(struct gateway *g, uint64_t token, const struct ring_event *e, boo
 void out_past_end(struct gateway *g, uint64_t token, int64_t next, int64_t compact_rev);
 
 /* --- apply.c: one committed command -> effects and result, exactly once --------------------------------------- */
+void apply_init(struct stored *s);
+void apply_fini(struct stored *s);
+void apply_metrics(const struct stored *s, struct buf *out);
 int apply_entry(struct stored *s, const struct fr_apply *fr); /* 0, or E_AGAIN: a gap */
 void apply_end(struct stored *s);                             /* ends the batch, if one is open, and tells everybody */
 

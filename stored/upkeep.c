@@ -50,6 +50,7 @@ struct upkeep {
     struct loop_timer *tick, *slice_timer;
     bool disk_busy; /* a sync or a slice runs */
     bool stepped_more;
+    uint64_t step_us; /* how long the last slice took */
 
     bool sync_wanted;
     size_t unsynced_bytes;
@@ -133,7 +134,10 @@ static void slice_work(void *arg)
 {
     struct stored *s = arg;
 
+    uint64_t begun_us = clock_now_us();
+
     s->upkeep->stepped_more = mvcc_compact_step(s->mvcc, s->conf->compaction_batch_limit, mvcc_durable(s->mvcc));
+    s->upkeep->step_us = clock_now_us() - begun_us;
 }
 
 static void compaction_end(struct stored *s, uint64_t now_ms)
@@ -141,6 +145,7 @@ static void compaction_end(struct stored *s, uint64_t now_ms)
     struct upkeep *u = s->upkeep;
 
     histogram_observe(&s->stats.compaction_ms, now_ms - u->compact_begun_ms);
+    s->stats.compacted_at = clock_wall_ms() / 1000;
     log_debug("compact: took %llu ms in slices", (unsigned long long)(now_ms - u->compact_begun_ms));
     u->compact_begun_ms = 0;
     answer_waiters(s);
@@ -153,6 +158,7 @@ static void slice_done(void *arg)
     uint64_t now_ms = loop_now_ms(s->loop);
 
     u->disk_busy = false;
+    histogram_observe(&s->stats.compaction_pause_ms, u->step_us / 1000);
     u->slice_ms = now_ms + s->conf->compaction_sleep_interval_ms;
     if (!compaction_is_pending(s)) {
         compaction_end(s, now_ms);
@@ -308,7 +314,7 @@ static void chore_done(void *arg)
         log_info("defrag: finished, took %llu ms", (unsigned long long)(us / 1000));
     }
     if (c->kind == CHORE_HASH || c->kind == CHORE_HASH_ALL)
-        histogram_observe_us(&s->stats.hash, us);
+        histogram_observe_us(c->kind == CHORE_HASH ? &s->stats.hash : &s->stats.hash_all, us);
     if (g && g->epoch == c->epoch)
         out_result(g, c->req, c->err, buf_slice(&c->out));
     s->upkeep->chore_runs = false;

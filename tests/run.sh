@@ -59,6 +59,7 @@ done
 for t in "$b"/tests/node/test_*; do
     [ -x "$t" ] && [ -f "tests/${t#"$b"/tests/}.c" ] && suite "node/$(basename "$t")" env TRINE_BUILD="$b" "$t"
 done
+suite "clients (curl and h2load beside etcd)" tests/clients/run.sh "$b" curl h2load
 suite "node/kill_loop.sh (short)" env CYCLES="${CHECK_KILL_CYCLES:-30}" tests/node/kill_loop.sh "$b"
 suite "node/kill_loop.sh (short, three nodes)" env NODES=3 CYCLES="${CHECK_KILL_CYCLES:-30}" \
     DAEMONS="raftd stored leader gatewayd node" tests/node/kill_loop.sh "$b"

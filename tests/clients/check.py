@@ -16,7 +16,7 @@ def check(name):
             print("ok %s" % name, flush=True)
         except Exception as error:
             _failed += 1
-            print("not ok %s: %s: %s" % (name, type(error).__name__, error), flush=True)
+            print("not ok %s # %s: %s" % (name, type(error).__name__, error), flush=True)
             traceback.print_exc()
     return run
 

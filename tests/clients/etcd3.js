@@ -16,7 +16,7 @@ async function check(name, work) {
         console.log(`ok ${name}`);
     } catch (error) {
         failed++;
-        console.log(`not ok ${name}: ${error.message}`);
+        console.log(`not ok ${name} # ${error.message}`);
         console.log(error.stack);
     }
     clearTimeout(timer);

@@ -26,13 +26,13 @@ trap stop_all EXIT
 mkdir -p "$dir"/{1,2,3} && chmod 755 "$dir" || exit 1
 
 # --- three members ---
-cluster=n1=http://127.0.0.1:2380,n2=http://127.0.0.1:12380,n3=http://127.0.0.1:22380
+cluster=n1=http://localhost:2380,n2=http://localhost:12380,n3=http://localhost:22380
 member_pid=()
 start_member() { # N
     local n=$1 p=$((2379 + ($1 - 1) * 10000))
     case $server in
         etcd) "$bin/etcd" --name "n$n" --data-dir "$dir/$n/etcd" --listen-client-urls "http://127.0.0.1:$p" --advertise-client-urls "http://127.0.0.1:$p" \
-                  --listen-peer-urls "http://127.0.0.1:$((p + 1))" --initial-advertise-peer-urls "http://127.0.0.1:$((p + 1))" \
+                  --listen-peer-urls "http://127.0.0.1:$((p + 1))" --initial-advertise-peer-urls "http://localhost:$((p + 1))" \
                   --initial-cluster "$cluster" >>"$dir/$n/server.log" 2>&1 & ;;
         trine) "$root/deploy/node.sh" --dir "$dir/$n/trine" --port "$p" --peer-port $((p + 1)) --bin "$bin" -- --name "n$n" \
                   --initial-cluster "$cluster" >>"$dir/$n/server.log" 2>&1 & ;;

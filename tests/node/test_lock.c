@@ -754,6 +754,106 @@ static void fickle(const struct node *n)
         waiting_fini(&dropped[i]);
 }
 
+/* --- users --------------------------------------------------------------------------------------------------------------------- */
+
+#define AUTH "/etcdserverpb.Auth/"
+
+static const char *token; /* NULL: none */
+
+/* With the token; the answer is in w. */
+static int as_user(struct waiting *w, const char *path)
+{
+    const char *const extra[] = {"token", token, NULL};
+    w->done = false;
+    w->call = gcall_start(client, path, buf_slice(&body), true, token ? extra : NULL, &waiting_ops, w);
+    buf_reset(&body);
+    return await(w, 10000) ? w->status : -9;
+}
+
+static void two_texts(const char *one, const char *two)
+{
+    buf_reset(&body);
+    pb_add_bytes(&body, 1, slice_str(one));
+    pb_add_bytes(&body, 2, slice_str(two));
+}
+
+static char *login(const char *user)
+{
+    char *got_token = NULL;
+    two_texts(user, "secret");
+    if (!CHECK(unary(AUTH "Authenticate", &body) == 0, "%s", (char *)text.data))
+        return NULL;
+    Etcdserverpb__AuthenticateResponse *r = etcdserverpb__authenticate_response__unpack(NULL, reply.len, reply.data);
+    if (r)
+        got_token = xstrdup(r->token);
+    etcdserverpb__authenticate_response__free_unpacked(r, NULL);
+    return got_token;
+}
+
+static void auth_set_up(void)
+{
+    static const char *const users[] = {"root", "anna"};
+    struct buf perm = BUF_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(users); i++) {
+        two_texts(users[i], "secret");
+        CHECK(unary(AUTH "UserAdd", &body) == 0, "%s", (char *)text.data);
+    }
+    two_texts("root", "root");
+    CHECK(unary(AUTH "UserGrantRole", &body) == 0, "%s", (char *)text.data);
+    two_texts("locker", "");
+    CHECK(unary(AUTH "RoleAdd", &body) == 0, "%s", (char *)text.data);
+    pb_add_uint(&perm, 1, 2); /* READWRITE */
+    pb_add_bytes(&perm, 2, SLICE_LIT("hers/"));
+    pb_add_bytes(&perm, 3, SLICE_LIT("hers0"));
+    two_texts("locker", "");
+    pb_add_message(&body, 2, buf_slice(&perm));
+    CHECK(unary(AUTH "RoleGrantPermission", &body) == 0, "%s", (char *)text.data);
+    buf_fini(&perm);
+    two_texts("anna", "locker");
+    CHECK(unary(AUTH "UserGrantRole", &body) == 0, "%s", (char *)text.data);
+    CHECK(unary(AUTH "AuthEnable", &body) == 0, "%s", (char *)text.data);
+}
+
+static void users(void)
+{
+    struct waiting w = {.call = NULL}, second = {.call = NULL};
+    auth_set_up();
+    char *anna = login("anna"), *root = login("root");
+    lock_body("hers", 0);
+    CHECK(as_user(&w, LOCK "Lock") == 2 && strcmp((char *)w.text.data, "etcdserver: user name is empty") == 0, "%d %s", w.status, (char *)w.text.data);
+    token = anna;
+    lock_body("others", 0);
+    CHECK(as_user(&w, LOCK "Lock") == 2 && strcmp((char *)w.text.data, "etcdserver: permission denied") == 0, "%d %s", w.status, (char *)w.text.data);
+    campaign_body("others", 0x15, "v");
+    CHECK(as_user(&w, ELECTION "Campaign") == 2 && strcmp((char *)w.text.data, "etcdserver: permission denied") == 0, "%s", (char *)w.text.data);
+    lock_body("hers", 0);
+    CHECK(as_user(&w, LOCK "Lock") == 0, "%s", (char *)w.text.data);
+    V3lockpb__LockResponse *r = v3lockpb__lock_response__unpack(NULL, w.body.len, w.body.data);
+    char key[64];
+    snprintf(key, sizeof(key), "%s", r ? str(r->key) : "");
+    v3lockpb__lock_response__free_unpacked(r, NULL);
+
+    /* Who waits while permissions change is asked about by those that are in force when its turn comes. */
+    const char *const extra[] = {"token", anna, NULL};
+    lock_body("hers", 0);
+    second.call = gcall_start(client, LOCK "Lock", buf_slice(&body), true, extra, &waiting_ops, &second);
+    CHECK(!await(&second, 300));
+    token = root;
+    two_texts("further", "");
+    CHECK(as_user(&w, AUTH "RoleAdd") == 0, "%s", (char *)w.text.data);
+    buf_reset(&body);
+    pb_add_bytes(&body, 1, slice_str(key));
+    CHECK(as_user(&w, LOCK "Unlock") == 0, "%s", (char *)w.text.data);
+    CHECK(await(&second, 10000) && second.status == 0, "%d %s", second.status, (char *)second.text.data);
+    buf_reset(&body);
+    CHECK(as_user(&w, AUTH "AuthDisable") == 0, "%s", (char *)w.text.data);
+    token = NULL;
+    free(anna);
+    free(root);
+    waiting_fini(&w);
+    waiting_fini(&second);
+}
+
 int main(void)
 {
     struct node etcd, trine;
@@ -771,6 +871,7 @@ int main(void)
     a_long_line(&trine);
     restarts(&trine);
     fickle(&trine);
+    users();
     gclient_free(client);
     node_stop(&trine);
     buf_fini(&ours);

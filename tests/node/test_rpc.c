@@ -393,6 +393,45 @@ static void downgrades(void)
     expect_downgrade(false);
 }
 
+static void health_said(struct gcall *call, struct slice message, void *arg)
+{
+    UNUSED(call);
+    buf_add_slice(arg, message);
+}
+
+static void health_ended(struct gcall *call, int status, const char *message, void *arg)
+{
+    UNUSED(call);
+    UNUSED(status);
+    UNUSED(message);
+    buf_reset(arg);
+}
+
+/* Says the state at once and stays open; of a service that is not there it says so. */
+static void health_watches(void)
+{
+    static const struct gcall_ops ops = {health_said, health_ended};
+    static const struct {
+        const char *service;
+        uint8_t state;
+    } rows[] = {{"", 1}, {"nosuch", 3}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf said = BUF_INIT;
+        bool never = false;
+        pb_add_bytes(&request, 1, slice_str(rows[i].service));
+        struct gcall *call = gcall_start(client, "/grpc.health.v1.Health/Watch", buf_slice(&request), true, NULL, &ops, &said);
+        buf_reset(&request);
+        for (int k = 0; k < 100 && said.len == 0; k++)
+            gclient_run(client, &never, 20);
+        CHECK(said.len == 2 && said.data[0] == 8 && said.data[1] == rows[i].state, "%s", rows[i].service);
+        gcall_cancel(call);
+        for (int k = 0; k < 100 && said.len > 0; k++)
+            gclient_run(client, &never, 20);
+        CHECK(said.len == 0, "it lasts until the client goes");
+        buf_fini(&said);
+    }
+}
+
 static void others(void)
 {
     static const struct {
@@ -424,6 +463,10 @@ static void others(void)
     CHECK(call_bytes("/etcdserverpb.Maintenance/Defragment", SLICE_EMPTY) == 0 && reply.len == 0, "quirk 17: no header");
     CHECK(call_bytes("/etcdserverpb.Maintenance/Alarm", SLICE_EMPTY) == 0);
     CHECK(call_bytes("/grpc.health.v1.Health/Check", SLICE_EMPTY) == 0 && reply.len == 2 && reply.data[1] == 1, "SERVING");
+    pb_add_bytes(&request, 1, SLICE_LIT("nosuch"));
+    EXPECT_ERROR(call_built("/grpc.health.v1.Health/Check"), 5, "unknown service");
+    CHECK(call_bytes("/grpc.health.v1.Health/List", SLICE_EMPTY) == 0 && reply.len == 8 && reply.data[7] == 1, "one entry, SERVING");
+    health_watches();
 }
 
 /* §15: blobs of 32 KiB whose remaining bytes count down, then the SHA-256 of them, alone. */
