@@ -15,7 +15,7 @@ if [ -n "${SELF:-}" ]; then start_etcd "$tmp/trine" "$trine_port" --bcrypt-cost 
 ctl() { timeout 20 etcdctl --endpoints "http://127.0.0.1:$port" "$@"; }
 root() { ctl --user root:pw "$@"; }
 as() { local user=$1; shift; ctl --user "$user" "$@"; }
-watch_as() { local user=$1; shift; timeout 1.5 etcdctl --endpoints "http://127.0.0.1:$port" --user "$user" watch "$@"; true; }
+watch_as() { local user=$1; shift; timeout 4 etcdctl --endpoints "http://127.0.0.1:$port" --user "$user" watch "$@"; true; }
 
 normalize() {
     sed -E -e "s/127\.0\.0\.1:$1/ENDPOINT/g" -e 's#localhost:[0-9]+#PEER#g' -e 's#endpoint://client-[0-9a-f-]+/#endpoint://#g' \
@@ -98,11 +98,11 @@ both "txn denied in the other branch" 'printf "val(\"b/1\") = \"w\"\n\nput b/2 z
 both "txn that only reads" 'printf "\n\nget r/1\n\n\n\n" | as alice:secret txn; printf "\n\nget secret\n\n\n\n" | as alice:secret txn'
 
 # --- watches
-both "watch" '(sleep 0.6; root put b/live 1; root put b/live 2) >/dev/null & watch_as alice:secret b/live'
+both "watch" '(sleep 1.5; root put b/live 1; root put b/live 2) >/dev/null & watch_as alice:secret b/live'
 both "watch a prefix from history" 'watch_as alice:secret b/ --prefix --rev 2 | head -6'
 both "watch denied" 'watch_as alice:secret secret; watch_as alice:secret r/ z; watch_as alice:secret "" --prefix'
 both "watch with no user" 'timeout 2 etcdctl --endpoints "http://127.0.0.1:$port" watch b/1; true'
-both "one watch denied, the others go on" '(echo "watch secret"; echo "watch b/live"; sleep 1; root put b/live 3 >/dev/null; sleep 0.5) | timeout 5 etcdctl --endpoints "http://127.0.0.1:$port" --user alice:secret watch -i; true'
+both "one watch denied, the others go on" '(echo "watch secret"; echo "watch b/live"; sleep 2; root put b/live 3 >/dev/null; sleep 1) | timeout 9 etcdctl --endpoints "http://127.0.0.1:$port" --user alice:secret watch -i; true'
 
 # --- leases
 with_lease='id=$(root lease grant 100 | cut -d" " -f2); mask() { sed -E "s/$id/ID/g"; }'
@@ -211,7 +211,7 @@ says "nor that auth was off" "etcdserver: invalid auth token" get_with "$port" "
 
 # Streams of JSON lines: what gRPC tells, they tell.
 token=$(login "$port" alice newest)
-watch_json() { timeout 2 curl -sSN -H "Authorization: $1" "http://127.0.0.1:$port/v3/watch" -d "{\"create_request\":{\"key\":\"$(b64 "$2")\",\"start_revision\":\"3\"}}"; }
+watch_json() { timeout 3 curl -sSN -H "Authorization: $1" "http://127.0.0.1:$port/v3/watch" -d "{\"create_request\":{\"key\":\"$(b64 "$2")\",\"start_revision\":\"3\"}}"; }
 says "a watch by JSON" '"created":true' watch_json "$token" b/stream
 says "one that is not allowed" 'desc = etcdserver: permission denied' watch_json "$token" secret
 says "one with a bad token" 'desc = etcdserver: invalid auth token' watch_json AbCdEfGhIjKlMnOp.1 b/stream
@@ -224,9 +224,9 @@ for command in "get r/1" "put r/1 v" "endpoint status" "member list" "watch --re
 done
 
 # A stream that was there before goes on; what it asks for anew is asked by who its token says he is now.
-(sleep 1; root put b/stream 1; root role add later; root put b/stream 2) >/dev/null 2>&1 &
+(sleep 1.5; root put b/stream 1; root role add later; root put b/stream 2) >/dev/null 2>&1 &
 says "a watch goes on while users change" "b/stream
-2" timeout 3 etcdctl --endpoints "http://127.0.0.1:$port" --user alice:newest watch b/stream
+2" timeout 5 etcdctl --endpoints "http://127.0.0.1:$port" --user alice:newest watch b/stream
 wait $!
 
 # A bcrypt hash that somebody made elsewhere: of "imported", by htpasswd.
