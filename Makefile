@@ -239,7 +239,7 @@ lint: all
 layers:
 	@for d in common proto $(PROGRAMS) deploy/etcd; do \
 	  printf '%-10s includes: ' $$d; \
-	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl|deploy/etcd)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
+	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl|deploy/etcd)/' $$d/*.[ch] | sed 's/.*"//; s,/$$,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
 	done
 
 install: all

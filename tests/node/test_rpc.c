@@ -525,11 +525,11 @@ static void snapshots(void)
     for (int i = 0; i < 20; i++) {
         struct snapshot s = {.fits = true};
         struct gcall *call = gcall_start(client, "/etcdserverpb.Maintenance/Snapshot", slice_of("", 0), true, NULL, &ops, &s);
-        for (int k = 0; k < 100 && s.messages == 0; k++)
+        for (int k = 0; k < 1000 && s.messages == 0 && !s.done; k++)
             gclient_run(client, &s.done, 10);
         CHECK(s.messages > 0 && !s.done, "call %d: %d", i, s.status);
         gcall_cancel(call);
-        CHECK(gclient_run(client, &s.done, 1000));
+        CHECK(gclient_run(client, &s.done, 10000));
         buf_fini(&s.file);
     }
 }
