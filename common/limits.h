@@ -128,8 +128,8 @@
 /* What a stream has to send up to this size goes before what others have that is larger. */
 #define H2_SMALL_BYTES (16 * KIB)
 /* Streams that a client may reset: at once, and per second; above it the connection ends. */
-#define H2_RESET_BURST 10000
-#define H2_RESET_RATE 1000
+#define H2_RESET_BURST 2000
+#define H2_RESET_RATE 500
 /* HTTP/1.1: request head, body, a line of a chunked body and its trailers, and how long a head and a body may take. The body of a
  * stream (/v3/watch, ...) may be longer and come as slowly as it likes. */
 #define HTTP1_HEAD_BYTES_MAX (16 * KIB)

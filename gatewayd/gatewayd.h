@@ -200,6 +200,7 @@ void election_observe_writable(struct call *c);
 void election_observe_closed(struct call *c);
 void election_resign(struct call *c, struct slice bytes);
 void queue_closed(struct call *c);   /* `closed` of Lock and Campaign */
+void queue_shutdown(struct gatewayd *g); /* who waits is told that we stop, and leaves the line */
 void queue_stop(struct gatewayd *g); /* all calls were closed: forgets who is still leaving */
 void inner_closed(struct call *c);   /* `closed` of the other four unary ones */
 /* --- backup.c --- */

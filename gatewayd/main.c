@@ -37,6 +37,7 @@ static void on_term(void *arg)
     notify_stopping();
     g->stopping = true;
     server_shutdown(g->server);
+    queue_shutdown(g);
     stop_deadline.fire = stop_now;
     deadline_set(g, &stop_deadline, gatewayd_now_ms(g) + GATEWAY_STOP_MS_MAX);
 }

@@ -481,6 +481,19 @@ void queue_closed(struct call *c)
     }
 }
 
+void queue_shutdown(struct gatewayd *g)
+{
+    struct contender *next;
+    for (struct contender *p = g->contenders; p != NULL; p = next) {
+        struct call *c = p->call;
+        next = p->next;
+        if (c != NULL) {
+            queue_closed(c); /* frees at most this one */
+            call_fail(c, E_STOPPED, NULL);
+        }
+    }
+}
+
 void queue_stop(struct gatewayd *g)
 {
     while (g->contenders != NULL) {

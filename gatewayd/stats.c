@@ -63,11 +63,11 @@ void stats_handled(struct gatewayd *g, const struct call_handler *h, int grpc_st
     }
 }
 
-/* Streams live as long as their clients want. */
+/* Streams live as long as their clients want; who stands in line waits for others. */
 static void warn_if_slow(struct gatewayd *g, const struct call_handler *h, uint64_t ms)
 {
     uint64_t limit_ms = g->conf->warning_unary_request_duration_ms, swallowed;
-    if (h->client_stream || h->server_stream || limit_ms == 0 || ms <= limit_ms ||
+    if (h->client_stream || h->server_stream || h->closed == queue_closed || limit_ms == 0 || ms <= limit_ms ||
         !log_allow(&g->stats->slow_limit, gatewayd_now_ms(g), &swallowed)) {
         return;
     }

@@ -40,6 +40,7 @@ static bool is_short;
 static unsigned phase_ms;
 static long daemons[2]; /* pids of gatewayd and stored: looked up once, before what is measured */
 static uint64_t *samples;
+static struct tls_context *tls; /* of clients */
 
 /* --- what the hostile say -------------------------------------------------------------------------- */
 
@@ -191,8 +192,8 @@ static void half_open_tls(void)
 {
     enum { COUNT = 3000 };
     static int fds[COUNT];
-    struct node tls = node;
-    tls.port = node.tls_port;
+    struct node to = node;
+    to.port = node.tls_port;
     for (int i = 0; i < COUNT; i++)
         fds[i] = -1;
     for (unsigned i = 0;; i = (i + 1) % COUNT) {
@@ -201,7 +202,7 @@ static void half_open_tls(void)
             close(fds[i]);
             fds[i] = -1;
         }
-        if (fds[i] < 0 && (fds[i] = raw_connect(&tls)) >= 0)
+        if (fds[i] < 0 && (fds[i] = raw_connect(&to)) >= 0)
             raw_send(fds[i], i % 3 == 0 ? buf_part(&hello, 0, hello.len / 2) : buf_slice(&hello));
         if (i % 20 == 0)
             usleep(10000); /* 2000 a second */
@@ -210,13 +211,13 @@ static void half_open_tls(void)
 
 static void tls_garbage(void)
 {
-    struct node tls = node;
+    struct node to = node;
     struct rand rnd;
     uint8_t bytes[3000];
-    tls.port = node.tls_port;
+    to.port = node.tls_port;
     rand_seed(&rnd, 1);
     for (unsigned n = 0;; n++) {
-        int fd = raw_connect(&tls);
+        int fd = raw_connect(&to);
         for (size_t k = 0; k < sizeof(bytes); k++)
             bytes[k] = (uint8_t)rand_u64(&rnd);
         if (n % 2 == 0)
@@ -392,6 +393,13 @@ static void abuse(size_t i, const struct phase *honest, unsigned files)
     }
     usleep(is_short ? 100000 : 500000); /* let it get going */
     struct phase p = measure();
+    uint64_t begun = clock_now_ms();
+    struct gclient *by_tls = gclient_connect_tls("127.0.0.1", node.tls_port, tls);
+    buf_reset(&body);
+    api_encode_range(&body, &(struct api_range){.key = SLICE_LIT("well")});
+    bool served = by_tls && gclient_unary(by_tls, KV "Range", buf_slice(&body), NULL, NULL, 10000) == 0;
+    gclient_free(by_tls);
+    CHECK(served, "%s: a TLS client comes in meanwhile, %llu ms", name, (unsigned long long)(clock_now_ms() - begun));
     bool at_it = waitpid(pid, NULL, WNOHANG) == 0;
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
@@ -420,12 +428,11 @@ static void abuse(size_t i, const struct phase *honest, unsigned files)
 static void make_hello(void)
 {
     struct buf why = BUF_INIT;
-    struct tls_context *context = tls_context_new(&(struct tls_conf){.self_signed = true}, &why);
-    struct tls *t = tls_new(context, "localhost");
+    tls = tls_context_new(&(struct tls_conf){.self_signed = true}, &why);
+    struct tls *t = tls_new(tls, "localhost");
     must(tls_handshake(t) == 0);
     tls_output(t, &hello);
     tls_free(t);
-    tls_context_free(context);
 }
 
 int main(int argc, char **argv)
@@ -456,6 +463,7 @@ int main(int argc, char **argv)
     }
     node_stop(&node);
     free(samples);
+    tls_context_free(tls);
     buf_fini(&hello);
     return check_summary();
 }

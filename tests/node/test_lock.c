@@ -754,6 +754,29 @@ static void fickle(const struct node *n)
         waiting_fini(&dropped[i]);
 }
 
+/* --- the end of a gateway -------------------------------------------------------------------------------------------------------- */
+
+static void an_orderly_end(const struct node *n)
+{
+    struct waiting w = {.call = NULL};
+    long pid = node_pid(n, "gatewayd");
+    lock_body("end", 0x15);
+    CHECK(unary(LOCK "Lock", &body) == 0);
+    lock_body("end", 0);
+    start(&w, client, LOCK "Lock", &body, NULL);
+    CHECK(!await(&w, 300));
+    uint64_t begun = clock_now_ms();
+    kill((pid_t)pid, SIGTERM);
+    CHECK(await(&w, 10000) && w.status == 14 && strcmp((char *)w.text.data, "etcdserver: server stopped") == 0, "%d %s", w.status, (char *)w.text.data);
+    CHECK(clock_now_ms() - begun < 4000, "who waits does not hold up the end: %d ms", (int)(clock_now_ms() - begun));
+    gclient_free(client);
+    node_await(n, "gatewayd", pid);
+    client = node_connect(n);
+    CHECK(keys_become("end/", 1), "it has left the line");
+    unlock("end/15");
+    waiting_fini(&w);
+}
+
 /* --- users --------------------------------------------------------------------------------------------------------------------- */
 
 #define AUTH "/etcdserverpb.Auth/"
@@ -871,6 +894,7 @@ int main(void)
     a_long_line(&trine);
     restarts(&trine);
     fickle(&trine);
+    an_orderly_end(&trine);
     users();
     gclient_free(client);
     node_stop(&trine);
