@@ -96,8 +96,8 @@ endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 
 # What takes etcd's place: it runs the three daemons.
-$(B)/lib/libdropin.a: $(call objs,$(filter-out dropin/main.c,$(wildcard dropin/*.c)))
-$(B)/bin/etcd: $(call objs,dropin/main.c) $(B)/lib/libdropin.a $(B)/lib/libcommon.a
+$(B)/lib/libdropin.a: $(call objs,$(filter-out deploy/etcd/main.c,$(wildcard deploy/etcd/*.c)))
+$(B)/bin/etcd: $(call objs,deploy/etcd/main.c) $(B)/lib/libdropin.a $(B)/lib/libcommon.a
 	@mkdir -p $(dir $@)
 	$(Q)$(call say,LD) && $(CC) $(LDFLAGS) -o $@ $^ -lyaml $(LIBS_common)
 
@@ -233,13 +233,13 @@ fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 lint: all
-	clang-tidy --quiet $$(git ls-files 'common/*.c' 'proto/*.c' 'raftd/*.c' 'stored/*.c' 'gatewayd/*.c' 'trinectl/*.c' 'dropin/*.c') -- $(CPPFLAGS) -std=c11
+	clang-tidy --quiet $$(git ls-files 'common/*.c' 'proto/*.c' 'raftd/*.c' 'stored/*.c' 'gatewayd/*.c' 'trinectl/*.c' 'deploy/etcd/*.c') -- $(CPPFLAGS) -std=c11
 	shellcheck -x $$(git ls-files '*.sh') .ci/run
 
 layers:
-	@for d in common proto $(PROGRAMS) dropin; do \
+	@for d in common proto $(PROGRAMS) deploy/etcd; do \
 	  printf '%-10s includes: ' $$d; \
-	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl|dropin)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
+	  grep -hoE '#include "(common|proto|raftd|stored|gatewayd|trinectl|deploy/etcd)/' $$d/*.[ch] | sed 's/.*"//; s,/,,' | sort -u | grep -v "^$$d$$" | tr '\n' ' '; echo; \
 	done
 
 install: all
@@ -247,7 +247,7 @@ install: all
 	install -m 755 $(DAEMONS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(B)/bin/trinectl $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/bin/etcd $(DESTDIR)$(PREFIX)/lib/trine
-	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) dropin/trine-etcd.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 $(wildcard $(foreach p,$(PROGRAMS),$(p)/$(p).8)) deploy/etcd/trine-etcd.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 deploy/trine.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	test -e $(DESTDIR)/etc/trine/trine.conf || install -m 644 deploy/trine.conf $(DESTDIR)/etc/trine/trine.conf
 	install -m 644 deploy/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/trine.conf

@@ -6,7 +6,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

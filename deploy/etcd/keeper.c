@@ -1,5 +1,5 @@
 /* keeper - see keeper.h. */
-#include "dropin/keeper.h"
+#include "deploy/etcd/keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>

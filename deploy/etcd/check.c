@@ -8,7 +8,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 #define ELECTION_MS_MAX 50000
 

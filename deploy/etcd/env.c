@@ -7,7 +7,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 #define PREFIX "ETCD_"
 

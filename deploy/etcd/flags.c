@@ -1,5 +1,5 @@
 /* flags - see flags.h: the table, the values, and the command line. */
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef DROPIN_CHILDREN_H
 #define DROPIN_CHILDREN_H
 
-#include "dropin/node.h"
+#include "deploy/etcd/node.h"
 
 /* Runs them until a signal asks us to end, or one of them cannot go on. Returns the exit code; *signal is the signal that asked
  * (0: none). */

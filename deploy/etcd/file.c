@@ -11,7 +11,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 /* Aliases may repeat a large part again and again; no honest file comes near this. */
 #define VALUES_MAX 10000

@@ -7,7 +7,7 @@
 #include "common/conf.h"
 #include "common/err.h"
 #include "common/mem.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 /* 0b101, 0o17, 017, 0x1f, 31; strtoull takes blanks and signs, we do not. */
 bool value_uint(const char *text, uint64_t *value)

@@ -1,6 +1,6 @@
 /* node - see node.h. Numbers that etcd takes and the daemons do not (larger requests than 10 MiB, a batch limit of 0) become the
  * nearest that they take, with a warning: a manifest that starts etcd shall start. */
-#include "dropin/node.h"
+#include "deploy/etcd/node.h"
 
 #include <errno.h>
 #include <inttypes.h>

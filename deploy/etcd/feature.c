@@ -5,7 +5,7 @@
 
 #include "common/conf.h"
 #include "common/err.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 enum stage { ALPHA, BETA, META };
 

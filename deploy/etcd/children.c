@@ -6,7 +6,7 @@
  *     leaving -> down  reap; SIGKILL after STOP_MS_MAX
  *
  * They are ready when gatewayd says that it serves: it has met the other two (READY=1) and knows a leader (STATUS=serving). */
-#include "dropin/children.h"
+#include "deploy/etcd/children.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/notify.h"
-#include "dropin/keeper.h"
+#include "deploy/etcd/keeper.h"
 
 /* A daemon gives its requests 5 s; raftd hands over the leadership meanwhile. */
 #define STOP_MS_MAX 8000

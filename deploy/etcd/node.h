@@ -3,7 +3,7 @@
 #define DROPIN_NODE_H
 
 #include "common/conf.h"
-#include "dropin/flags.h"
+#include "deploy/etcd/flags.h"
 
 struct node {
     struct conf conf; /* as the daemons will see it */

@@ -12,10 +12,10 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "dropin/children.h"
-#include "dropin/flags.h"
-#include "dropin/keeper.h"
-#include "dropin/node.h"
+#include "deploy/etcd/children.h"
+#include "deploy/etcd/flags.h"
+#include "deploy/etcd/keeper.h"
+#include "deploy/etcd/node.h"
 
 static void print_version(void)
 {
