@@ -332,8 +332,9 @@ static int frame_send_cb(nghttp2_session *session, const nghttp2_frame *frame, v
     h->ping_forgiven = true;
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         struct call *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-        if (c != NULL && !c->half_closed) {
-            /* The answer is complete, whatever else the client meant to send. */
+        if (c != NULL && !c->half_closed && (c->web == NULL || h2_web_is_stream(c))) {
+            /* The answer is complete, whatever else the client meant to send. (A body with an end is read and dropped: curl would
+             * not look at the answer any more.) */
             return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
         }
     }

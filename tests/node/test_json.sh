@@ -329,5 +329,7 @@ off=$(free_port)
 start_node "$tmp/off" "$off" --enable-grpc-gateway=false || exit 1
 equal "a gateway that is off" "404 page not found 404" "$(get -d '{}' "http://127.0.0.1:$off/v3/kv/range")"
 equal "over HTTP/2 in the clear" 2:200 "$(curl -sS --http2-prior-knowledge -d '{"key":"YQ=="}' -o /dev/null -w '%{http_version}:%{http_code}' "http://127.0.0.1:$trine/v3/kv/range")"
+head -c 9000000 /dev/zero | tr '\0' ' ' >"$tmp/large"
+equal "and its limit" 2:413 "$(curl -sS --http2-prior-knowledge -d "@$tmp/large" -o /dev/null -w '%{http_version}:%{http_code}' "http://127.0.0.1:$trine/v3/kv/put")"
 equal "a watch over HTTP/2" true "$(curl -sS -N -m 2 --http2-prior-knowledge -d '{"create_request":{"key":"YQ=="}}' "http://127.0.0.1:$trine/v3/watch" 2>/dev/null | head -1 | jq .result.created)"
 summary
