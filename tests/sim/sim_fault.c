@@ -121,7 +121,8 @@ static void fault_pause(struct sim *s)
 
     if (!n)
         return;
-    n->paused_until_us = s->now_us + sim_below(s, 600 * SIM_MS);
+    /* Never shortens a pause: what waits for its end would come after what is sent to the node meanwhile. */
+    n->paused_until_us = MAX(n->paused_until_us, s->now_us + sim_below(s, 600 * SIM_MS));
     sim_trace(s, "%" PRIu64 ": stands still for %" PRIu64 " ms", n->id, (n->paused_until_us - s->now_us) / 1000);
 }
 
@@ -447,7 +448,6 @@ void sim_fault_heal(struct sim *s)
         n->fuse = 0;
         n->fuse_names = false;
         n->clock_ppm = 0;
-        n->paused_until_us = 0;
         sim_at(s, s->now_us, (struct sim_event){.kind = SIM_EV_START, .node = n->pos});
         sim_at(s, s->now_us + 1, (struct sim_event){.kind = SIM_EV_STORE_UP, .node = n->pos});
     }
