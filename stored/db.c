@@ -66,6 +66,17 @@ void db_forget_damage(void)
     saw_damage = false;
 }
 
+static struct {
+    void (*cb)(void *arg, const char *dir);
+    void *arg;
+} on_damage;
+
+void db_on_damage(void (*cb)(void *arg, const char *dir), void *arg)
+{
+    on_damage.cb = cb;
+    on_damage.arg = arg;
+}
+
 static int error_code(const char *text)
 {
     if (strncmp(text, "Corruption", 10) == 0) {
@@ -224,6 +235,9 @@ void db_write(struct db *db, struct db_batch *b, bool sync)
     char *error = NULL;
     leveldb_write(db->level, sync ? db->write_sync : db->write, b->level, &error);
     if (error != NULL) {
+        if (error_code(error) == E_DAMAGED && on_damage.cb != NULL) {
+            on_damage.cb(on_damage.arg, db->dir);
+        }
         fatalx("db: write to %s failed: %s", db->dir, error);
     }
     db_batch_clear(b);

@@ -21,6 +21,9 @@ void db_close(struct db *db); /* NULL is fine */
 bool db_saw_damage(void);
 void db_forget_damage(void); /* that store is not used any more */
 const char *db_dir(const struct db *db);
+/* cb is called once, on any thread, before a write ends the process because LevelDB has met damage while it rewrote its tables:
+ * the next start would open the store, and end the same way. dir: as for db_open. For the whole process. */
+void db_on_damage(void (*cb)(void *arg, const char *dir), void *arg);
 
 struct db_batch *db_batch_new(void);
 void db_batch_free(struct db_batch *b);

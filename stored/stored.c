@@ -123,6 +123,17 @@ static int try_open(struct stored *s, struct buf *why)
     return err;
 }
 
+/* The next start gets the store of another member, if there are others; alone it says what is damaged. */
+static void suspect(void *arg, const char *db)
+{
+    struct stored *s = arg;
+    char *dir = xasprintf("%s/%s", s->conf->data_dir, NAME_STORE_DIR);
+
+    if (strncmp(db, dir, strlen(dir)) == 0 && strcmp(db + strlen(dir), "/db") == 0) /* not one that is being loaded */
+        kin_suspect(dir);
+    free(dir);
+}
+
 /* A damaged store is refused, unless there are other members who have the same: then it is set aside, and raftd will
  * see to it that we get theirs (HELLO says that nothing is applied). Nothing is lost: what was applied is in a
  * majority's logs or snapshots. */
@@ -133,9 +144,10 @@ static void open_store(struct stored *s)
     struct kin kin;
 
     s->leases = leases_new(min_ttl_s(s->conf));
-    bool suspect = kin_is_suspect(dir) && kin_read(dir, &kin) && kin.members > 1;
-    int err = suspect ? E_DAMAGED : try_open(s, &why);
-    if (suspect)
+    db_on_damage(suspect, s);
+    bool suspected = kin_is_suspect(dir) && kin_read(dir, &kin) && kin.members > 1;
+    int err = suspected ? E_DAMAGED : try_open(s, &why);
+    if (suspected)
         buf_printf(&why, "%s/db: a read failed its checks", dir);
     if (err == E_DAMAGED && kin_read(dir, &kin) && kin.members > 1) {
         log_error("stored: the store is damaged, asking the other members for theirs: %.*s", (int)why.len,

@@ -209,6 +209,43 @@ Test(db, every_damaged_byte_of_a_table_is_found_with_its_file)
     db_remove(db);
 }
 
+static void fill(struct db *db, const char *value)
+{
+    for (int i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "key%04d", i);
+        set(db, key, value);
+    }
+}
+
+enum { WAS_TOLD = 7 };
+
+static void end_told(void *arg, const char *where)
+{
+    char cmd[128];
+    int code = strcmp(where, arg) == 0 ? WAS_TOLD : 8;
+    snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
+    _exit(system(cmd) == 0 ? code : 9);
+}
+
+Test(db, damage_that_compaction_meets_is_told_before_a_write_ends_the_process, .exit_code = WAS_TOLD)
+{
+    struct db *db = db_fresh();
+    struct buf why = BUF_INIT;
+    char path[160];
+    fill(db, "some value that fills the blocks of the table");
+    db_compact_all(db);
+    table_path(path, sizeof(path));
+    db_close(db);
+    flip(path, 20000);
+    db_on_damage(end_told, dir);
+    cr_assert_eq(db_open(&db, dir, false, &why), 0, "it opens: nobody reads that block");
+    fill(db, "another value");
+    db_compact_all(db);
+    fill(db, "a third one");
+    cr_assert_fail("written over damage");
+}
+
 Test(db, tables_without_current_are_no_new_store)
 {
     struct db *db = db_fresh();
