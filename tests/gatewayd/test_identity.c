@@ -553,6 +553,34 @@ Test(auth, hashes_that_wait_are_bounded_and_a_client_that_goes_away_is_not_hashe
     rig_free(r);
 }
 
+Test(auth, a_change_of_membership_asks_also_while_nothing_is_known)
+{
+    struct rig *r = rig_new();
+    identity_stop(&r->g);
+    identity_start(&r->g);
+    uint64_t req;
+    cr_assert_eq(pending_change(&r->g, &IDENTITY_NONE, MEMBER_REMOVE, 7, SLICE_EMPTY, NULL, NULL, &req), OK);
+    expect_question(r, VIA_READ, COMMAND_AUTHORIZE);
+    cr_expect_eq(identity_check_user(&r->g, &IDENTITY_NONE), E_UNREACHABLE);
+    rig_free(r);
+}
+
+Test(identity, a_watch_waits_longer_than_others_for_stored_to_tell)
+{
+    struct rig *r = rig_auth_service();
+    identity_stop(&r->g);
+    identity_start(&r->g);
+    struct rig_call *watch = rig_start(r, "/etcdserverpb.Watch/Watch", NULL, NULL);
+    rig_message(watch, "\12\3\12\1a", 5);
+    struct rig_call *other = call_with(r, "/t.T/Hold", "x-other", "y");
+    expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
+    answer_with(r, E_TIMEOUT, SLICE_EMPTY);
+    cr_expect_eq(other->grpc_status, 14);
+    cr_expect_eq(watch->grpc_status, -1);
+    expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
+    rig_free(r);
+}
+
 Test(auth, a_change_of_membership_asks_for_root_first)
 {
     struct rig *r = rig_auth_service();
