@@ -4,6 +4,7 @@
 
 #define NAME_RAFT_DIR "raft"       /* below data-dir: raftd's */
 #define NAME_STORE_DIR "store"     /* below data-dir: stored's */
+#define NAME_WAL_DIR_FILE "WAL-DIR" /* below data-dir: where raftd's log is, if wal-dir is given */
 #define NAME_LOCK_FILE "LOCK.pid"  /* in each of them: held by the daemon that uses it (LevelDB has its own LOCK) */
 #define NAME_RESERVE_FILE "reserve"   /* in store/: blocks to go on with when the disk is full */
 #define NAME_RAFTD_SOCKET "raftd.ipc"

@@ -241,10 +241,22 @@ static void dial_again(struct peers *p, struct peer *peer)
     loop_timer_set(p->timer, now_ms);
 }
 
+static bool any_up(const struct peer *peer)
+{
+    for (unsigned s = 0; s < PEER_STREAMS; s++) {
+        const struct peer_conn *ours = peer->streams[s].dialled, *theirs = peer->streams[s].accepted;
+
+        if ((ours && ours->state == PEER_CONN_UP) || (theirs && theirs->state == PEER_CONN_UP))
+            return true;
+    }
+    return false;
+}
+
 static void instance_note(struct peer *peer, uint64_t instance)
 {
     peer->gone = peer->gone || (peer->instance != 0 && peer->instance != instance);
     peer->instance = instance;
+    peer->refused = false;
 }
 
 int peers_hello(struct peer_conn *c, const struct fr_hello *h)
@@ -285,11 +297,20 @@ int peers_hello(struct peer_conn *c, const struct fr_hello *h)
     return 0;
 }
 
-/* Of a member that was heard before: its process has ended. Told once; after that it is just away. */
 void peers_conn_refused(struct peer_conn *c)
 {
-    c->peer->gone = c->peer->gone || c->peer->instance != 0;
-    c->peer->instance = 0;
+    c->peer->refused = c->peer->instance != 0;
+}
+
+/* Nobody listens where it was heard before, and nobody speaks to us any more: its process has ended. While it speaks it lives: its
+ * URL is wrong, or something between us refuses one way. Told once; after that it is just away. */
+static void refused_judge(struct peer *peer)
+{
+    if (!peer->refused || any_up(peer))
+        return;
+    peer->gone = true;
+    peer->refused = false;
+    peer->instance = 0;
 }
 
 void peers_conn_up(struct peer_conn *c, const struct fr_hello *theirs)
@@ -407,6 +428,7 @@ void peers_report(struct peers *p)
     for (size_t i = 0; i < PEERS_MAX; i++) {
         struct peer *peer = &p->list[i];
 
+        refused_judge(peer);
         if (peer->lost)
             p->ops->lost(peer->id, p->arg);
         if (peer->gone && p->ops->gone)

@@ -43,7 +43,7 @@ struct peers_ops {
     int (*message_end)(uint64_t member, void *arg);
     /* Something that was to go to this member was dropped, or a connection to it went down. From peers_report only. */
     void (*lost)(uint64_t member, void *arg);
-    /* The process of this member has ended: nobody listens where it was a moment ago, or another one speaks in its name. From
+    /* The process of this member has ended: nobody listens where it was, and it speaks to us no more; or another one speaks in its name. From
      * peers_report only. */
     void (*gone)(uint64_t member, void *arg);
     /* A connection that we dialled is up; what was sent on an earlier one and has not arrived by now never will: the other side

@@ -79,6 +79,7 @@ struct peer {
         struct backoff backoff;
     } streams[PEER_STREAMS];
     bool lost, gone;
+    bool refused; /* nobody listens where it is said to be; until it is heard again */
     uint64_t instance; /* of the process that was last heard; 0: none, or it has ended */
     struct log_limit limit;
     /* What /metrics tells. */

@@ -16,6 +16,8 @@
 /* The other side was silent this long: the transfer ends. */
 #define SNAP_SILENCE_MS 15000
 #define SNAP_RATE_MIN (256 * KIB)
+/* A window of large values may cost more than this at such a rate: it is forgiven, so that nobody is taken for silent. */
+#define SNAP_PAUSE_MS_MAX (SNAP_SILENCE_MS / 3)
 
 static struct link *stored_link(struct raftd *d)
 {
@@ -370,6 +372,7 @@ static void part_out(struct raftd *d, const struct frame *f)
         rate = MAX(rate, (uint64_t)SNAP_RATE_MIN);
     if (rate > 0)
         o->pace_us = MAX(o->pace_us, now_us) + (uint64_t)f->snap_part.bytes.len * 1000000 / rate;
+    o->pace_us = MIN(o->pace_us, now_us + (uint64_t)SNAP_PAUSE_MS_MAX * 1000);
     to_peer(d, o->to, f); /* dropped: asked for again */
 }
 

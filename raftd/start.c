@@ -2,12 +2,18 @@
  * Called by main.c once. An existing log says who we are; the initial-* keys then mean nothing, as in etcd. */
 #include "raftd/raftd.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
+#include "common/file.h"
 #include "common/mem.h"
 #include "common/rand.h"
+#include "proto/names.h"
 #include "raftd/boot.h"
 #include "raftd/keep.h"
 #include "raftd/snap.h"
@@ -148,6 +154,44 @@ static struct wal *start_old(struct raftd *d, const struct wal_conf *wc, struct 
     return w;
 }
 
+/* --- where the log is ------------------------------------------------------------------------------------------ */
+
+/* A member whose log is elsewhere must not begin a new one because a key was changed or a disk is not mounted: it would forget
+ * what it acknowledged and whom it voted for. So DATA-DIR says where its log is, if that is not its usual place. */
+static void refuse_second_log(const struct conf *c, const char *dir)
+{
+    char *usual = xasprintf("%s/%s", c->data_dir, NAME_RAFT_DIR), *note = xasprintf("%s/%s", c->data_dir, NAME_WAL_DIR_FILE);
+    struct buf place = BUF_INIT;
+
+    if (strcmp(dir, usual) != 0 && wal_exists(usual))
+        fatalx("raftd: wal-dir: no log in %s, but this member has one in %s: move all that is there", dir, usual);
+    if (access(note, F_OK) == 0) {
+        if (file_read_all(note, PATH_MAX, &place) != 0)
+            fatal("raftd: reading %s", note);
+        fatalx("raftd: wal-dir: no log in %s, but this member had one in %.*s: is that disk mounted? To begin anew remove all of %s",
+               dir, (int)place.len, (const char *)place.data, c->data_dir);
+    }
+    free(usual);
+    free(note);
+}
+
+static void place_note(const struct conf *c, const char *dir)
+{
+    char *usual = xasprintf("%s/%s", c->data_dir, NAME_RAFT_DIR), *note = xasprintf("%s/%s", c->data_dir, NAME_WAL_DIR_FILE);
+    struct buf place = BUF_INIT;
+
+    if (strcmp(dir, usual) == 0) {
+        if (unlink(note) != 0 && errno != ENOENT)
+            fatal("raftd: removal of %s", note);
+    } else if (access(note, F_OK) != 0 || file_read_all(note, PATH_MAX, &place) != 0 || !slice_eq(buf_slice(&place), slice_str(dir))) {
+        if (file_replace(note, dir, strlen(dir)) != 0)
+            fatal("raftd: writing %s", note);
+    }
+    buf_fini(&place);
+    free(usual);
+    free(note);
+}
+
 static void wal_notify_cb(void *arg)
 {
     struct raftd *d = arg;
@@ -174,12 +218,14 @@ void start_log(struct raftd *d, const char *dir)
 
     if (repair_err == E_DAMAGED) /* the careful reading: nothing was told yet */
         repair = (struct keep_repair){.moved = true, .vote_from = UINT64_MAX};
-    if (wal_exists(dir) && (repair_err || repair.moved))
+    if (wal_exists(dir) && (repair_err || repair.moved)) {
         d->wal = start_old(d, &wc, &found, &why);
-    else if (!help)
+    } else if (!help) {
+        refuse_second_log(&d->conf, dir);
         d->wal = start_new(d, &wc, &found);
-    else if (repair_err)
+    } else if (repair_err) {
         buf_printf(&why, "%s: no log here, but this member had one", dir);
+    }
     if (!d->wal && !help)
         fatalx("wal: refused, nothing was changed: %.*s", (int)why.len, (const char *)why.data);
     if (!d->wal) {
@@ -188,6 +234,7 @@ void start_log(struct raftd *d, const char *dir)
         d->wal = start_repair(&wc, &self, &found, &repair);
         repair_err = 0;
     }
+    place_note(&d->conf, dir);
     buf_fini(&self.members);
     buf_fini(&why);
     snap_start(d, dir, repair_err == E_NOT_FOUND ? NULL : &repair);

@@ -103,15 +103,21 @@ static bool has_entries(const char *path)
     return any;
 }
 
-static void refuse_if_used(const struct conf *conf, const char *name)
+static void refuse_if_used(const char *path)
 {
     struct buf why = BUF_INIT;
-    char *path = xasprintf("%s/%s", conf->data_dir, name);
 
     if (has_entries(path)) {
         buf_printf(&why, "%s is not empty: only a new member can be restored", path);
         failed("restore", &why);
     }
+}
+
+static void refuse_if_used_below(const struct conf *conf, const char *name)
+{
+    char *path = xasprintf("%s/%s", conf->data_dir, name);
+
+    refuse_if_used(path);
     free(path);
 }
 
@@ -121,8 +127,10 @@ void offline_open(struct offline *o, const struct conf *conf)
 
     if (!o->file)
         return;
-    refuse_if_used(conf, NAME_RAFT_DIR);
-    refuse_if_used(conf, NAME_STORE_DIR);
+    refuse_if_used_below(conf, NAME_RAFT_DIR);
+    refuse_if_used_below(conf, NAME_STORE_DIR);
+    if (conf->wal_dir[0] != '\0')
+        refuse_if_used(conf->wal_dir); /* an old log would be applied to what was restored */
     int err = backup_file_open(o->file, &o->bytes, &why);
     if (!err && !o->skip_check)
         err = backup_file_check(&o->bytes, &why);

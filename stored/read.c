@@ -27,6 +27,8 @@
 
 /* An answer that raftd takes to another member: a lease with its keys, and far more than such a one has. */
 #define RAFTD_RESULT_BYTES_MAX (8 * MIB)
+/* How long a renewal waits for the end of its lease: about as long as a gateway does. */
+#define RENEWAL_WAIT_MS 15000
 
 struct read_request {
     TAILQ_ENTRY(read_request) link; /* of arrived, parked or a job */
@@ -36,6 +38,7 @@ struct read_request {
     uint64_t req;
     struct command c; /* points into data */
     uint64_t auth_gen; /* of auth when it was allowed */
+    uint64_t until_ms; /* a renewal that waits for its lease's end: not longer; 0: it does not */
     /* The answer; body is [body_at, body_at + body_len) of the job's out. */
     int err;
     size_t body_at, body_len, total;
@@ -256,7 +259,7 @@ static bool backup_is_stale(const struct open_result *o, uint64_t now_ms)
            (now_ms >= o->asked_ms + BACKUP_IDLE_MS || now_ms >= o->begun_ms + BACKUP_MS_MAX);
 }
 
-void read_tick(struct stored *s, uint64_t now_ms)
+static void backups_give_up(struct stored *s, uint64_t now_ms)
 {
     if (!s->backups)
         return;
@@ -601,8 +604,11 @@ void read_run(struct stored *s)
         struct gateway *g = asker(s, r);
 
         TAILQ_REMOVE(&s->arrived, r, link);
-        if (g && !r->err && r->c.kind == COMMAND_LEASE_KEEP_ALIVE && r->index <= applied && lease_cmd_renewal_waits(s, r->c.body))
+        if (g && !r->err && r->c.kind == COMMAND_LEASE_KEEP_ALIVE && r->index <= applied && lease_cmd_renewal_waits(s, r->c.body)) {
             r->index = applied + 1; /* looks again with each entry; the revoke is one of them */
+            if (r->until_ms == 0)
+                r->until_ms = loop_now_ms(s->loop) + RENEWAL_WAIT_MS;
+        }
         if (g && r->index > applied) {
             TAILQ_INSERT_TAIL(&s->parked, r, link);
         } else if (!g || answer_now(s, g, r)) {
@@ -619,6 +625,30 @@ void read_run(struct stored *s)
     }
     if (job)
         job_start(job);
+}
+
+/* Nobody waits for them any more; an end that cannot come (no leader, CORRUPT) would let them gather. */
+static void renewals_give_up(struct stored *s, uint64_t now_ms)
+{
+    struct read_request *r, *next;
+
+    for (r = TAILQ_FIRST(&s->parked); r; r = next) {
+        struct gateway *g = asker(s, r);
+
+        next = TAILQ_NEXT(r, link);
+        if (g && (r->until_ms == 0 || now_ms < r->until_ms))
+            continue;
+        TAILQ_REMOVE(&s->parked, r, link);
+        if (g)
+            out_result(g, r->req, E_TIMEOUT, SLICE_EMPTY);
+        request_free(r);
+    }
+}
+
+void read_tick(struct stored *s, uint64_t now_ms)
+{
+    renewals_give_up(s, now_ms);
+    backups_give_up(s, now_ms);
 }
 
 void read_gateway_down(struct gateway *g)

@@ -240,7 +240,7 @@ void read_more(struct gateway *g, uint64_t req);    /* MORE */
 void read_forget(struct gateway *g, uint64_t req);  /* FORGET */
 void read_result(struct gateway *g, uint64_t req, struct slice body); /* sends it, in parts if it is large */
 void read_drained(struct stored *s);                /* a link has room again */
-void read_tick(struct stored *s, uint64_t now_ms);  /* gives up backups that nobody fetches */
+void read_tick(struct stored *s, uint64_t now_ms);  /* gives up backups that nobody fetches, and renewals */
 void read_gateway_down(struct gateway *g);
 void read_fini(struct stored *s);
 

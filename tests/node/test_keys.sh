@@ -25,6 +25,20 @@ said "warning-apply-duration: slow entries are logged" "$tmp/wal.log" 'apply: en
 stop_pid "$node_pid"
 start_node "$tmp/wal" "$port" --wal-dir "$tmp/elsewhere/log" || exit 1
 equal "wal-dir: the data is there after a restart" b "$(ctl get a --print-value-only)"
+stop_pid "$node_pid"
+# The log is where it was: no other is begun because the key is gone or a disk is not mounted, nor is a backup put under it.
+mkdir "$tmp/unmounted"
+begun() { timeout 10 "$build/bin/raftd" --data-dir "$tmp/wal" --run-dir "$tmp/wal/run" "$@" 2>&1; }
+for at in "" "--wal-dir $tmp/unmounted"; do
+    # shellcheck disable=SC2086
+    check "wal-dir: no second log (${at:-no key})" grep -q "this member had one in $tmp/elsewhere/log" <(begun $at)
+done
+check "wal-dir: nothing was begun" test -z "$(find "$tmp/unmounted" "$tmp/wal/raft" -name '*.wal' 2>/dev/null)"
+rm -f "$tmp/wal/raft/LOCK.pid"; rmdir "$tmp/wal/raft" 2>/dev/null
+check "wal-dir: no backup is restored under a log that is there" grep -q "elsewhere/log is not empty" \
+    <("$build/bin/stored" restore "$(dirname "$0")/../golden/etcd-3.4.db" --skip-hash-check --data-dir "$tmp/fresh" --wal-dir "$tmp/elsewhere/log" 2>&1)
+start_node "$tmp/wal" "$port" --wal-dir "$tmp/elsewhere/log" || exit 1
+equal "wal-dir: the log goes on where it was" b "$(ctl get a --print-value-only)"
 equal "metrics basic: no times of requests" 0 "$(curl -s "http://127.0.0.1:$port/metrics" | grep -c '^grpc_server_handling_seconds')"
 # bootstrap-defrag: what twenty transactions wrote is deleted and compacted; the next start gives it back.
 rev=$(ctl del k --prefix -w json | jq .header.revision)

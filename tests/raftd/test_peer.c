@@ -435,6 +435,28 @@ Test(peer, a_process_that_has_ended_is_known_to_be_gone_at_once)
     free(gone);
 }
 
+/* Its URL is no longer right, or a firewall refuses one way; but it speaks to us: it lives. When that ends as well it is gone. */
+Test(peer, who_refuses_us_but_speaks_to_us_is_not_gone)
+{
+    struct pair p = pair_new(CLUSTER, "http", NULL);
+    struct box *gone = p.b, *all[] = {p.a, p.b};
+
+    cr_assert(wait_for(3000, both_up, &p));
+    wait_for(100, never, NULL); /* all streams */
+    p.b->port = port_free(); /* nobody there */
+    know(p.a, all, 2);
+    wait_for(400, never, NULL);
+    cr_expect_eq(p.a->gone, 0);
+    box_free(p.b);
+    cr_expect(wait_for(1000, a_knows_it_gone, &p));
+    wait_for(300, never, NULL);
+    cr_expect_eq(p.a->gone, 1);
+    p.b = box_new(3, CLUSTER, "http", NULL);
+    pair_free(&p);
+    conf_fini(&gone->conf);
+    free(gone);
+}
+
 /* One that was never heard is only away. */
 Test(peer, a_process_that_was_never_there_is_not_gone)
 {

@@ -323,6 +323,31 @@ Test(snap, a_transfer_is_no_faster_than_it_may_be)
     node_fini(&n);
 }
 
+/* Its values may be as large as a request may be: a window of them at a low rate must not look like silence. */
+Test(snap, a_slow_transfer_never_pauses_so_long_that_it_is_given_up)
+{
+    static uint8_t bytes[8 * MIB];
+    static struct node n;
+    node_new(&n, 3, 20);
+    n.d.conf.snapshot_bytes_per_second = 1;
+    snap_stored_up(&n.d, 20, 20);
+    turn(&n);
+    snap_need(&n.d, OTHER);
+    turn(&n);
+    uint64_t id = heard(0, FR_SNAP_SAVE)->snap_save.id;
+    snap_stored_frame(&n.d, FRAME(snap_saved, SNAP_SAVED, .id = id, .index = 20));
+    snap_peer_frame(&n.d, OTHER, FRAME(snap_more, SNAP_MORE, .id = id, .from = 0, .until = 4));
+    cr_assert(heard(0, FR_SNAP_MORE));
+    for (uint64_t part = 0; part < 4; part++)
+        snap_stored_frame(&n.d, FRAME(snap_part, SNAP_PART, .id = id, .part = part, .bytes = slice_of(bytes, sizeof(bytes))));
+    snap_peer_frame(&n.d, OTHER, FRAME(snap_more, SNAP_MORE, .id = id, .from = 4, .until = 8));
+    cr_assert_not(heard(0, FR_SNAP_MORE));
+    now_ms += 10000;
+    turn(&n);
+    cr_assert(heard(0, FR_SNAP_MORE));
+    node_fini(&n);
+}
+
 Test(snap, a_member_that_falls_silent_ends_the_transfer)
 {
     struct node n;

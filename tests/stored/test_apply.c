@@ -304,6 +304,32 @@ Test(apply, an_expiry_of_another_term_does_not_take_the_lease)
     world_free(w);
 }
 
+Test(apply, a_renewal_does_not_wait_for_ever_for_an_end_that_does_not_come)
+{
+    struct world *w = world_new();
+    struct frame f;
+
+    world_apply_ints(w, COMMAND_LEASE_GRANT, 10, 7, 0);
+    fake_advance(w->loop, 12000);
+    uint64_t renewal = world_query_ints(w, COMMAND_LEASE_KEEP_ALIVE, 7, 0, w->index);
+    fake_settle(w->loop);
+    cr_assert_not(TAILQ_EMPTY(&w->s.parked));
+    for (int i = 0; i < 40; i++) { /* nothing is committed */
+        fake_advance(w->loop, 500);
+        fake_settle(w->loop);
+    }
+    cr_assert(TAILQ_EMPTY(&w->s.parked));
+    cr_assert_eq(world_result(w, renewal, &f), E_TIMEOUT);
+    /* Who has gone away meanwhile is not kept either. */
+    world_query_ints(w, COMMAND_LEASE_KEEP_ALIVE, 7, 0, w->index);
+    fake_settle(w->loop);
+    fake_down(w->gate);
+    fake_advance(w->loop, 500);
+    fake_settle(w->loop);
+    cr_assert(TAILQ_EMPTY(&w->s.parked));
+    world_free(w);
+}
+
 Test(apply, a_follower_does_not_expire_or_renew)
 {
     struct world *w = world_new();
