@@ -156,7 +156,8 @@ int pending_command(struct gatewayd *g, const struct identity *who, enum pending
     return OK;
 }
 
-/* A change of membership begins its life as the question whether its user may: all rules for a QUERY hold for it until then. */
+/* A change of membership begins its life as the question whether its user may: all rules for a READ hold for it until then. Not for a
+ * QUERY: our store may be far behind, and the change is of all members. */
 static void check_first(struct gatewayd *g, const struct identity *who, struct pending *p, struct slice peer_urls)
 {
     struct command c = {
@@ -168,7 +169,7 @@ static void check_first(struct gatewayd *g, const struct identity *who, struct p
         .user = who->user,
         .auth_rev = who->auth_rev,
     };
-    p->via = VIA_QUERY;
+    p->via = VIA_READ;
     p->checking = true;
     buf_add_slice(&p->change, peer_urls);
     g->pending.bytes += p->change.len;
@@ -221,7 +222,7 @@ int pending_change(struct gatewayd *g, const struct identity *who, uint64_t op, 
     p->what = op;
     p->member = member;
     p->origin = g->member_id;
-    if (identity_auth_is_on(g)) {
+    if (identity_auth_may_be_on(g)) {
         check_first(g, who, p, peer_urls);
     } else {
         buf_add_slice(&p->command, peer_urls);

@@ -178,17 +178,19 @@ Test(identity, auth_that_goes_off_meanwhile_lets_them_through)
 }
 
 /* A gateway that has not heard of stored yet. */
-Test(identity, who_has_a_token_waits_until_it_is_known_whether_auth_is_on)
+Test(identity, all_wait_until_it_is_known_whether_auth_is_on)
 {
     struct rig *r = rig_new();
     identity_stop(&r->g);
     identity_start(&r->g);
     with_token(r, "abc.7");
     call_with(r, "/t.T/Hold", "x-other", "y");
-    cr_expect_eq(seen.messages, 1, "nobody need not wait");
+    cr_expect_eq(seen.messages, 0, "nobody waits, too: a watch would be let in");
     expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
     auth_is(r, true, 5);
     answer_with(r, OK, SLICE_EMPTY);
+    cr_expect_eq(seen.messages, 1);
+    cr_expect(is_user("", 0));
     expect_question(r, VIA_QUERY, COMMAND_TOKEN);
     answer_user(r, "alice", 5);
     cr_expect(is_user("alice", 5));
@@ -556,7 +558,7 @@ Test(auth, a_change_of_membership_asks_for_root_first)
     struct rig *r = rig_auth_service();
     auth_is(r, true, 5);
     struct rig_call *c = request(r, "/etcdserverpb.Cluster/MemberRemove", SLICE_LIT("\10\7"));
-    expect_question(r, VIA_QUERY, COMMAND_AUTHORIZE);
+    expect_question(r, VIA_READ, COMMAND_AUTHORIZE);
     answer_with(r, E_PERMISSION_DENIED, SLICE_EMPTY);
     cr_expect_eq(c->grpc_status, 7);
     c = request(r, "/etcdserverpb.Cluster/MemberRemove", SLICE_LIT("\10\7"));

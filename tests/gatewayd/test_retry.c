@@ -46,6 +46,7 @@ static struct ring *ring_new(void)
     conf_init(&r->conf);
     r->loop = loop_new();
     gatewayd_init(&r->g, &r->conf, r->loop);
+    identity_on_auth(&r->g, &(struct fr_auth){.enabled = 0});
     r->g.raftd = idle_link(r->loop, "raftd", ROLE_RAFTD);
     r->g.stored = idle_link(r->loop, "stored", ROLE_STORED);
     r->g.member_id = 7;

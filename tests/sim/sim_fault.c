@@ -122,7 +122,9 @@ static void fault_pause(struct sim *s)
     if (!n)
         return;
     /* Never shortens a pause: what waits for its end would come after what is sent to the node meanwhile. */
-    n->paused_until_us = MAX(n->paused_until_us, s->now_us + sim_below(s, 600 * SIM_MS));
+    uint64_t until = s->now_us + sim_below(s, 600 * SIM_MS);
+
+    n->paused_until_us = MAX(n->paused_until_us, until);
     sim_trace(s, "%" PRIu64 ": stands still for %" PRIu64 " ms", n->id, (n->paused_until_us - s->now_us) / 1000);
 }
 
