@@ -11,7 +11,9 @@
  *     have come. The new raftd serves reads only after everything in its recovered log is committed, stored answers only after
  *     it has applied that, and frames on a link stay in order: so a result that is not there then will never come.
  * In every other case (stored restarted too, more members) the outcome is unknown and the client hears E_AMBIGUOUS at once.
- * A restart of stored alone needs nothing for proposals: it tells its last results again when the link is up. */
+ * A restart of stored alone needs nothing for proposals: it tells its last results again when the link is up. What goes to it by
+ * way of raftd may be there before our HELLO is, and then its answer knows no way to us: such reads are sent again as soon as stored
+ * has said something, since that comes after our HELLO. */
 #include "common/err.h"
 #include "common/log.h"
 #include "gatewayd/gatewayd.h"
@@ -54,6 +56,12 @@ static bool has_way(const struct gatewayd *g, const struct pending *p)
     case VIA_STATUS: return g->raftd_up || (g->stored_up && p->member == 0);
     }
     return false;
+}
+
+/* A question that stored gets from raftd. */
+static bool goes_by_raftd(const struct gatewayd *g, const struct pending *p)
+{
+    return p->via == VIA_READ || (p->via == VIA_STATUS && g->raftd_up);
 }
 
 static void send_now(struct gatewayd *g, struct pending *p)
@@ -498,9 +506,18 @@ void retry_on_stored_up(struct gatewayd *g)
         }
         if (!p->sent) {
             send_now(g, p);
-        } else {
+        } else if (!goes_by_raftd(g, p)) {
             send_again(g, p);
         }
     }
     end_doomed(g);
+}
+
+void retry_on_stored_heard(struct gatewayd *g)
+{
+    for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
+        if (p->sent && !p->started && goes_by_raftd(g, p)) {
+            send_again(g, p); /* also one that was sent since the link is up */
+        }
+    }
 }
