@@ -2,8 +2,9 @@
 #
 #   make [CC=clang] [SAN=address,undefined | SAN=thread]    everything, objects below build/
 #   make run [DIR=./run PORT=2379 PEER_PORT=2380]           one node in the foreground
-#   make trio [DIR=./run]                                   three nodes of one cluster in the foreground
+#   make trio [DIR=./run PORT=2379 PEER_PORT=2380]          three nodes of one cluster, PORT + 0, 10000 and 20000
 #   make sim [SEEDS=n SEED=s TRACE=1]    clusters on a simulated clock, network and disk
+#   make scenarios      the known hard cases of Raft, message by message
 #   make mutants        planted bugs: how many seeds until the simulation finds each
 #   make check          units, fuzz slices, end-to-end tests, a short kill loop
 #   make rpc-table      every rpc and the tests that call it
@@ -11,6 +12,7 @@
 #   make bench-trio     the same with three members each
 #   make node [HISTORIES=200 CYCLES=200]    partitions, pauses and kills of real nodes, the long form
 #   make auth-property [CASES=100000 SEED=1]    random roles and requests: nothing outside the granted intervals
+#   make clients [SUITES="patroni curl"]    real clients, unchanged, against etcd and then this
 #   make abuse          floods, bombs, slow and half-open clients: what they cost the others
 #   make fuzz           every decoder, FUZZ_SECONDS each  make fmt lint layers install clean
 
@@ -181,10 +183,11 @@ run: deps
 	@$(MAKE) --no-print-directory all
 	@exec deploy/node.sh --dir '$(DIR)' --port '$(PORT)' --peer-port '$(PEER_PORT)' --bin $(B)/bin
 
-# Three nodes of one cluster below DIR: ports 2379 12379 22379 for clients, 2380 12380 22380 between them.
+# Three nodes of one cluster below DIR: ports 2379 12379 22379 for clients, 2380 12380 22380 between them, unless told otherwise.
+plus = $(1) $(shell echo $$(($(1) + 10000)) $$(($(1) + 20000)))
 trio: deps
 	@$(MAKE) --no-print-directory all
-	@exec deploy/trio.sh --dir $(DIR) --bin $(B)/bin
+	@exec deploy/trio.sh --dir '$(DIR)' --ports '$(call plus,$(PORT))' --peer-ports '$(call plus,$(PEER_PORT))' --bin $(B)/bin
 
 check: deps
 	@$(MAKE) --no-print-directory all units nodes fuzzers $(B)/bin/sim
@@ -256,5 +259,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: abuse all run trio check rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
+.PHONY: abuse all run trio check sim scenarios mutants rpc-table auth-property bench bench-trio soak node clients fuzz fuzzers fuzz-bins units nodes deps fmt lint layers install clean
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')

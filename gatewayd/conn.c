@@ -329,7 +329,9 @@ static void conn_written(uv_write_t *request, int status)
         conn_close(c);
         return;
     }
-    conn_set_reading(c, true);
+    if (c->tls_state != CONN_TLS_HANDSHAKING) { /* then a worker may have the struct tls: conn_tls.c says when to read */
+        conn_set_reading(c, true);
+    }
     conn_wants_write(c);
 }
 

@@ -49,6 +49,7 @@ struct gatewayd {
     uint64_t stored_instance;       /* of the last stored that was up */
     uint64_t stored_session;        /* counts up with every `up` of the link to stored */
     bool raftd_up, stored_up;       /* the link is UP and our `up` has run */
+    bool stored_heard;              /* and stored has said something since: it knows us */
     bool ready;                     /* both were up once */
 
     /* --- what raftd said last --- */
@@ -128,6 +129,7 @@ void in_set_hello(struct gatewayd *g);
 /* --- retry.c: what restarts of siblings mean for what is pending (also most of pending.h's second half) --- */
 void retry_on_raftd_up(struct gatewayd *g, uint64_t instance);
 void retry_on_stored_up(struct gatewayd *g);
+void retry_on_stored_heard(struct gatewayd *g); /* its first frame since */
 void retry_answer(struct gatewayd *g, const struct fr_result *r);
 void retry_unsent(struct gatewayd *g); /* a leader is there again */
 void retry_refused(struct gatewayd *g, const struct fr_refused *r);

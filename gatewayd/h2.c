@@ -332,9 +332,9 @@ static int frame_send_cb(nghttp2_session *session, const nghttp2_frame *frame, v
     h->ping_forgiven = true;
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         struct call *c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-        if (c != NULL && !c->half_closed && (c->web == NULL || h2_web_is_stream(c))) {
-            /* The answer is complete, whatever else the client meant to send. (A body with an end is read and dropped: curl would
-             * not look at the answer any more.) */
+        if (c != NULL && !c->half_closed && (c->web == NULL || !h2_web_has_length(c) || (h2_web_is_stream(c) && h->gateway->stopping))) {
+            /* The answer is complete, whatever else the client meant to send. (Behind an answer that tells its length what is left of
+             * the request is read and dropped: curl would not look at the answer any more. Without a length it waits for this.) */
             return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
         }
     }

@@ -52,6 +52,7 @@ void h2_web_end_of_data(struct call *c);
 void h2_web_turn(struct h2 *h);
 bool h2_web_has_more(const struct h2 *h);
 bool h2_web_is_stream(const struct call *c);
+bool h2_web_has_length(const struct call *c); /* its answer tells how long it is */
 void h2_web_shutdown(struct call *c);
 void h2_web_close(struct h2 *h, struct call *c);
 

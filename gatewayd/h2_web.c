@@ -14,6 +14,7 @@ struct h2_web {
     struct web web;
     struct call *call;
     struct buf head; /* what the request's slices point into */
+    bool has_length; /* of the answer */
 };
 
 /* --- requests ------------------------------------------------------------------------------------ */
@@ -88,6 +89,7 @@ static void h2_web_start(struct web *w, int64_t length)
     nghttp2_data_provider provider = {.source = {.ptr = x->call}, .read_callback = h2_read_cb};
     bool has_body = length != 0 && !slice_eq(w->method, SLICE_LIT("HEAD"));
     x->call->response_sent = true;
+    x->has_length = length >= 0;
     if (nghttp2_submit_response(h->session, x->call->stream_id, fields, count, has_body ? &provider : NULL) != 0) {
         nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, x->call->stream_id, NGHTTP2_INTERNAL_ERROR);
     }
@@ -198,6 +200,7 @@ bool h2_web_has_more(const struct h2 *h)
 }
 
 bool h2_web_is_stream(const struct call *c) { return web_is_stream(&c->web->web); }
+bool h2_web_has_length(const struct call *c) { return c->web->has_length; }
 void h2_web_shutdown(struct call *c) { web_shutdown(&c->web->web); }
 
 void h2_web_close(struct h2 *h, struct call *c)

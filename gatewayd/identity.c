@@ -1,7 +1,8 @@
 /* identity - who asks: the token or the certificate of a call becomes a user before its message reaches its handler.
  * From grpc.c (identity_admit) and in.c (AUTH); to retry.c (TOKEN), jwt.c, and back by grpc_admitted.
  *
- * While auth is off nobody is anybody. A call without a token and a certificate is nobody's: stored says what that means.
+ * While auth is off nobody is anybody. A call without a token and a certificate is nobody's: stored says what that means. Until stored has
+ * told whether auth is on, all wait: what is not stored's to refuse (watches, members) would be open to everybody.
  *
  *   a token:  remembered? -> its user            JWT: verified here
  *             else stored is asked: QUERY TOKEN (this member) -> unknown -> READ TOKEN (all that is agreed on) -> unknown: bad
@@ -109,12 +110,16 @@ void identity_stop(struct gatewayd *g)
 }
 
 bool identity_auth_is_on(const struct gatewayd *g) { return g->auth->enabled; }
+bool identity_auth_may_be_on(const struct gatewayd *g) { return !g->auth->known || g->auth->enabled; }
 uint64_t identity_auth_rev(const struct gatewayd *g) { return g->auth->enabled ? g->auth->auth_rev : 0; }
 struct jwt *identity_jwt(const struct gatewayd *g) { return g->auth->jwt; }
 
 int identity_check_user(const struct gatewayd *g, const struct identity *who)
 {
-    return g->auth->enabled && who->user.len == 0 ? E_USER_EMPTY : OK;
+    if (!identity_auth_may_be_on(g) || who->user.len > 0) {
+        return OK;
+    }
+    return g->auth->known ? E_USER_EMPTY : E_UNREACHABLE;
 }
 
 /* Forgets all that is answered. What is still asked will be answered as things are then. */
@@ -212,7 +217,9 @@ static void wake(struct login *l)
             continue;
         }
         bool is_moot = c->gateway->auth->known && !c->gateway->auth->enabled; /* it went off meanwhile */
-        if (of_state && batch.err == OK ? identity_admit(c) : is_moot || take_answer(c, &batch)) {
+        /* A watch stream outlives that stored is away, so it asks again. */
+        bool admit = of_state && (batch.err == OK || c->handler->message == watch_message);
+        if (admit ? identity_admit(c) : is_moot || take_answer(c, &batch)) {
             grpc_admitted(c);
         }
     }
@@ -411,12 +418,12 @@ bool identity_admit(struct call *c)
     if ((gate->known && !gate->enabled) || needs_nobody(c->handler)) {
         return true;
     }
+    if (!gate->known) {
+        return wait_for_state(c);
+    }
     struct slice name = c->token == NULL ? certified_name(c) : SLICE_EMPTY;
     if (c->token == NULL && name.len == 0) {
         return true;
-    }
-    if (!gate->known) {
-        return wait_for_state(c);
     }
     if (c->token == NULL) {
         set_identity(c, name, gate->auth_rev);

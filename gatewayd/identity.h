@@ -21,10 +21,11 @@ void identity_start(struct gatewayd *g); /* makes g->auth; fatal if auth-token i
 void identity_stop(struct gatewayd *g);
 void identity_on_auth(struct gatewayd *g, const struct fr_auth *m); /* stored says whether auth is on */
 bool identity_auth_is_on(const struct gatewayd *g);                 /* as far as stored has told */
+bool identity_auth_may_be_on(const struct gatewayd *g);             /* the same, and also while it has not told */
 uint64_t identity_auth_rev(const struct gatewayd *g);               /* the same; 0 while it is off */
 struct jwt *identity_jwt(const struct gatewayd *g);                 /* NULL: tokens are stored's */
 
-/* E_USER_EMPTY if auth is on and who is nobody; for what no command asks stored for. */
+/* E_USER_EMPTY if auth is on and who is nobody, E_UNREACHABLE while it is not known whether it is; for what no command asks stored for. */
 int identity_check_user(const struct gatewayd *g, const struct identity *who);
 
 /* --- grpc.c, call.c --- */

@@ -99,6 +99,7 @@ static int stored_up(struct link *link, const struct fr_hello *hello, void *arg)
         return err;
     }
     g->stored_up = true;
+    g->stored_heard = false;
     g->stored_session++;
     g->stored_instance = hello->instance;
     retry_on_stored_up(g);
@@ -119,6 +120,10 @@ static int stored_frame(struct link *link, const struct frame *f, void *arg)
 {
     UNUSED(link);
     struct gatewayd *g = arg;
+    if (!g->stored_heard) { /* AUTH: it says that first */
+        g->stored_heard = true;
+        retry_on_stored_heard(g);
+    }
     switch (f->type) {
     case FR_RESULT: retry_answer(g, &f->result); return OK;
     case FR_WATCHING: watch_on_watching(g, &f->watching); return OK;

@@ -9,7 +9,7 @@
 
 void inner_init(struct inner *in, struct gatewayd *g, void (*done)(struct inner *in, int err))
 {
-    *in = (struct inner){.g = g, .body = BUF_INIT, .text = BUF_INIT, .done = done};
+    *in = (struct inner){.g = g, .body = BUF_INIT, .text = BUF_INIT, .user = BUF_INIT, .request = BUF_INIT, .done = done};
 }
 
 void inner_fini(struct inner *in)
@@ -20,6 +20,8 @@ void inner_fini(struct inner *in)
     in->req = 0;
     buf_fini(&in->body);
     buf_fini(&in->text);
+    buf_fini(&in->user);
+    buf_fini(&in->request);
 }
 
 static void answered(void *arg, const struct answer *a)
@@ -35,22 +37,61 @@ static void answered(void *arg, const struct answer *a)
     in->done(in, a->err);
 }
 
-int inner_send(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body)
+static int submit(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body)
 {
-    must(in->req == 0);
-    struct identity now = *who;
-    if (now.user.len > 0 && identity_jwt(in->g) == NULL) {
-        now.auth_rev = identity_auth_rev(in->g);
-    }
-    who = &now;
-    buf_reset(&in->body);
-    buf_reset(&in->text);
     switch (kind) {
     case COMMAND_LEASE_GRANT:
     case COMMAND_LEASE_REVOKE:
     case COMMAND_LEASE_KEEP_ALIVE: return lease_submit(in->g, who, kind, body, answered, in, &in->req);
     default: return kv_submit(in->g, who, kind, body, answered, in, &in->req);
     }
+}
+
+/* --- who has asked for it a while ago ----------------------------------------------------------------------- */
+
+static void checked(void *arg, const struct answer *a)
+{
+    struct inner *in = arg;
+    int err = a->err;
+    if (a->more) {
+        pending_more(in->g, a->req);
+        return;
+    }
+    in->req = 0;
+    if (err == OK) {
+        /* stored has told its revision before it answered. */
+        struct identity now = {.user = buf_slice(&in->user), .auth_rev = identity_auth_rev(in->g)};
+        err = submit(in, &now, in->kind, buf_slice(&in->request));
+    } else if (err == E_AUTH_OLD_REVISION || err == E_USER_NOT_FOUND) {
+        err = E_INVALID_AUTH_TOKEN; /* another password, or another user of that name */
+    }
+    if (err != OK) {
+        in->done(in, err);
+    }
+}
+
+/* Users may look at themselves with whatever revision their password is good for. */
+static int check(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body)
+{
+    struct buf name = BUF_INIT;
+    in->kind = kind;
+    buf_reset(&in->user);
+    buf_add_slice(&in->user, who->user);
+    buf_reset(&in->request);
+    buf_add_slice(&in->request, body);
+    pb_add_bytes(&name, 1, who->user);
+    int err = pending_command(in->g, who, VIA_QUERY, COMMAND_USER_GET, buf_slice(&name), checked, in, &in->req);
+    buf_fini(&name);
+    return err;
+}
+
+int inner_send(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body)
+{
+    must(in->req == 0);
+    buf_reset(&in->body);
+    buf_reset(&in->text);
+    bool is_old = identity_auth_is_on(in->g) && who->user.len > 0 && who->auth_rev != identity_auth_rev(in->g);
+    return is_old && identity_jwt(in->g) == NULL ? check(in, who, kind, body) : submit(in, who, kind, body);
 }
 
 bool inner_may_retry(const struct inner *in, int err)

@@ -12,12 +12,16 @@ struct inner {
     uint64_t req; /* under way; 0: none */
     struct buf body, text;
     void (*done)(struct inner *in, int err);
+    /* --- while it is asked whether who is still good --- */
+    enum command_kind kind;
+    struct buf user, request;
 };
 
 void inner_init(struct inner *in, struct gatewayd *g, void (*done)(struct inner *in, int err));
 void inner_fini(struct inner *in); /* forgets what is under way */
-/* who was resolved when the call began, and what is inside it may last: the user stays who he was, and stored asks what he may do
- * by now. (A JWT tells the revision that it is good for.) Range, Put, DeleteRange, Txn, LeaseGrant, LeaseRevoke, LeaseKeepAlive. 0, or an error at once, and then done is not called;
+/* who was resolved when the call began, and what is inside it may last: the user stays who he was, as long as his password is the
+ * same, and stored asks what he may do by now. (A JWT tells the revision that it is good for.) Range, Put, DeleteRange, Txn,
+ * LeaseGrant, LeaseRevoke, LeaseKeepAlive. 0, or an error at once, and then done is not called;
  * done is never called from within. It may send the next one. */
 int inner_send(struct inner *in, const struct identity *who, enum command_kind kind, struct slice body);
 /* The whole of a unary call: one request, whose answer reply turns into the call's response. It returns 0, or an error and perhaps a

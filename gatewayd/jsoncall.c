@@ -102,6 +102,12 @@ static void say_end(struct json_call *j, int grpc_status, const char *text)
     struct buf out = BUF_INIT;
     if (grpc_status != 0) {
         jsoncall_add_stream_error(&out, grpc_status, text);
+        if (j->ws == NULL && !w->started) { /* all there will be */
+            buf_add_str(&out, "\n");
+            web_respond(w, web_status_of_grpc(grpc_status), JSON, buf_slice(&out));
+            buf_fini(&out);
+            return;
+        }
         say_line(j, &out, web_status_of_grpc(grpc_status));
         buf_fini(&out);
     }

@@ -277,6 +277,24 @@ static uint64_t first_varint(struct slice body)
     return v;
 }
 
+/* Whether stored itself says that nobody may not. The others must know whether auth is on. */
+static bool stored_checks(enum native_way way)
+{
+    switch (way) {
+    case NATIVE_KV:
+    case NATIVE_LEASE:
+    case NATIVE_QUERY:
+    case NATIVE_ALARM:
+    case NATIVE_CHANGE:
+    case NATIVE_MOVE_LEADER: return true;
+    case NATIVE_STATUS:
+    case NATIVE_MEMBER_STATUS:
+    case NATIVE_MEMBERS:
+    case NATIVE_HISTORY: return false;
+    }
+    return false;
+}
+
 static int native_dispatch(struct native_call *c, struct slice body)
 {
     struct gatewayd *g = c->door->g;
@@ -288,7 +306,7 @@ static int native_dispatch(struct native_call *c, struct slice body)
         return E_NOT_SUPPORTED_FOR_LEARNER;
     /* What stored is not asked about by a command is refused here: with auth on this door is closed. */
     int err = identity_check_user(g, who);
-    if (err)
+    if (err && !(err == E_UNREACHABLE && stored_checks(c->op->way)))
         return err;
     switch (c->op->way) {
     case NATIVE_KV: return kv_submit(g, who, kind, body, native_answer, c, &c->req);
@@ -405,7 +423,7 @@ static void native_publish(struct gatewayd *g, const struct fr_event *m)
     struct buf *b = &d->scratch;
     struct api_key_value kv;
     nng_msg *msg;
-    if (identity_auth_is_on(g)) /* nobody knows who listens */
+    if (identity_auth_may_be_on(g)) /* nobody knows who listens */
         return;
     if (m->key.len > NATIVE_PUB_BYTES_MAX || api_decode_key_value(m->kv, &kv) != 0)
         return;

@@ -85,6 +85,9 @@ static void renewed(struct inner *in, int err)
         }
     }
     if (err != OK && !inner_may_retry(in, err)) {
+        if (p->state == WAITING) {
+            deadline_set(p->g, &p->again, gatewayd_now_ms(p->g)); /* may we still stand here? */
+        }
         return; /* not ours to renew */
     }
     /* An expired lease takes our key with it: better to hear of that now than when our turn comes. */

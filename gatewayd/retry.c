@@ -11,7 +11,9 @@
  *     have come. The new raftd serves reads only after everything in its recovered log is committed, stored answers only after
  *     it has applied that, and frames on a link stay in order: so a result that is not there then will never come.
  * In every other case (stored restarted too, more members) the outcome is unknown and the client hears E_AMBIGUOUS at once.
- * A restart of stored alone needs nothing for proposals: it tells its last results again when the link is up. */
+ * A restart of stored alone needs nothing for proposals: it tells its last results again when the link is up. What goes to it by
+ * way of raftd may be there before our HELLO is, and then its answer knows no way to us: such reads are sent again as soon as stored
+ * has said something, since that comes after our HELLO. */
 #include "common/err.h"
 #include "common/log.h"
 #include "gatewayd/gatewayd.h"
@@ -54,6 +56,12 @@ static bool has_way(const struct gatewayd *g, const struct pending *p)
     case VIA_STATUS: return g->raftd_up || (g->stored_up && p->member == 0);
     }
     return false;
+}
+
+/* A question that stored gets from raftd. */
+static bool goes_by_raftd(const struct gatewayd *g, const struct pending *p)
+{
+    return p->via == VIA_READ || (p->via == VIA_STATUS && g->raftd_up);
 }
 
 static void send_now(struct gatewayd *g, struct pending *p)
@@ -156,7 +164,8 @@ int pending_command(struct gatewayd *g, const struct identity *who, enum pending
     return OK;
 }
 
-/* A change of membership begins its life as the question whether its user may: all rules for a QUERY hold for it until then. */
+/* A change of membership begins its life as the question whether its user may: all rules for a READ hold for it until then. Not for a
+ * QUERY: our store may be far behind, and the change is of all members. */
 static void check_first(struct gatewayd *g, const struct identity *who, struct pending *p, struct slice peer_urls)
 {
     struct command c = {
@@ -168,7 +177,7 @@ static void check_first(struct gatewayd *g, const struct identity *who, struct p
         .user = who->user,
         .auth_rev = who->auth_rev,
     };
-    p->via = VIA_QUERY;
+    p->via = VIA_READ;
     p->checking = true;
     buf_add_slice(&p->change, peer_urls);
     g->pending.bytes += p->change.len;
@@ -221,7 +230,7 @@ int pending_change(struct gatewayd *g, const struct identity *who, uint64_t op, 
     p->what = op;
     p->member = member;
     p->origin = g->member_id;
-    if (identity_auth_is_on(g)) {
+    if (identity_auth_may_be_on(g)) {
         check_first(g, who, p, peer_urls);
     } else {
         buf_add_slice(&p->command, peer_urls);
@@ -497,9 +506,18 @@ void retry_on_stored_up(struct gatewayd *g)
         }
         if (!p->sent) {
             send_now(g, p);
-        } else {
+        } else if (!goes_by_raftd(g, p)) {
             send_again(g, p);
         }
     }
     end_doomed(g);
+}
+
+void retry_on_stored_heard(struct gatewayd *g)
+{
+    for (struct pending *p = g->pending.first; p != NULL; p = p->next) {
+        if (p->sent && !p->started && goes_by_raftd(g, p)) {
+            send_again(g, p); /* also one that was sent since the link is up */
+        }
+    }
 }

@@ -113,6 +113,16 @@ static void out_changed(void *arg)
     out_tell_all(d);
 }
 
+static const char *conf_op_name(uint64_t op)
+{
+    static const char *const names[] = {[RAFT_CONF_ADD] = "add",
+                                        [RAFT_CONF_ADD_LEARNER] = "add as learner",
+                                        [RAFT_CONF_PROMOTE] = "promote",
+                                        [RAFT_CONF_REMOVE] = "remove",
+                                        [RAFT_CONF_UPDATE] = "update"};
+    return op < ARRAY_LEN(names) && names[op] != NULL ? names[op] : "unknown";
+}
+
 static void out_conf(void *arg, const struct entry *e)
 {
     struct raftd *d = arg;
@@ -127,8 +137,8 @@ static void out_conf(void *arg, const struct entry *e)
         log_warnx("members: entry %" PRIu64 " changes nothing: %s", e->index, err_name(err));
         return;
     }
-    log_info("members: entry %" PRIu64 ", operation %" PRIu64 " on member %" PRIx64 ", now %zu members", e->index,
-             change.op, change.id, d->members.count);
+    log_info("members: entry %" PRIu64 ", %s member %" PRIx64 ", now %zu members", e->index, conf_op_name(change.op), change.id,
+             d->members.count);
     membership_changed(d);
 }
 

@@ -12,8 +12,11 @@
 #define SLOW_SYNCS_MIN 3
 /* After a hand-over, or an attempt at one: if all disks are slow, leadership must not go round. */
 #define SLOW_QUIET_MS 60000
-/* Stored may be so long behind; less is a busy moment. */
-#define STORE_BEHIND_MS 2000
+/* Stored may stand still so long; less is a busy moment. */
+#define STORE_STUCK_MS 2000
+/* ... and be so many times as far behind while it moves: under too much load all stores are behind, and a hand-over helps nobody;
+ * proposals are refused long before this. */
+#define STORE_BEHIND_TIMES 5
 
 /* Have syncs since the last look taken longer than this? */
 static bool window_is_slow(struct slow *s, const struct histogram *h, uint64_t limit_ms)
@@ -51,6 +54,7 @@ static const char *disk_trouble(struct raftd *d, uint64_t now_ms)
 static const char *store_trouble(struct raftd *d, uint64_t now_ms)
 {
     struct slow *s = &d->slow;
+    uint64_t stuck_ms = MAX((uint64_t)STORE_STUCK_MS, 2 * d->conf.election_timeout_ms);
     struct turn_stats ts;
 
     turn_stats(d->turn, &ts);
@@ -58,9 +62,9 @@ static const char *store_trouble(struct raftd *d, uint64_t now_ms)
         s->served_ms = now_ms;
     if (now_ms - s->served_ms > d->conf.election_timeout_ms)
         return "its store has been away, or is not whole, for more than an election timeout";
-    if (ts.behind_ms > MAX((uint64_t)STORE_BEHIND_MS, 2 * d->conf.election_timeout_ms))
+    if (ts.stuck_ms > stuck_ms)
         return "its store applies nothing";
-    return NULL;
+    return ts.behind_ms > STORE_BEHIND_TIMES * stuck_ms ? "its store is far behind" : NULL;
 }
 
 void slow_check(struct raftd *d, uint64_t now_ms)

@@ -83,6 +83,7 @@ struct turn {
     uint64_t ticket_last, ticket_durable;
     uint64_t start_commit; /* until stored has spoken, nothing is known to be behind it */
     uint64_t behind_index, behind_ms; /* committed at behind_ms, and not applied then; 0: nothing was */
+    uint64_t still_at, still_ms; /* what is applied, and since when it is that while there was more */
     uint64_t leader, leader_term;
     uint64_t leader_changes, proposals, refused;
 };
@@ -226,6 +227,10 @@ static uint64_t applied_index(const struct turn *t)
 /* One mark is enough: what is committed behind it is judged when stored has come so far. */
 static void behind_note(struct turn *t)
 {
+    if (applied_index(t) != t->still_at || raft_commit(t->raft) <= applied_index(t)) {
+        t->still_at = applied_index(t);
+        t->still_ms = t->now_ms;
+    }
     if (applied_index(t) < t->behind_index)
         return;
     t->behind_index = raft_commit(t->raft) > applied_index(t) ? raft_commit(t->raft) : 0;
@@ -664,5 +669,6 @@ void turn_stats(const struct turn *t, struct turn_stats *s)
         .reads_waiting = h->wait_count,
         .applied = h->applied,
         .behind_ms = behind_ms(t),
+        .stuck_ms = raft_commit(t->raft) > applied_index(t) && applied_index(t) == t->still_at ? t->now_ms - t->still_ms : 0,
     };
 }

@@ -68,6 +68,7 @@ struct turn_stats {
     uint64_t reads_waiting; /* now */
     uint64_t applied;       /* as stored says */
     uint64_t behind_ms;     /* what it has not applied yet has been committed for at least so long */
+    uint64_t stuck_ms;      /* so long it has applied nothing, and there was something */
 };
 
 /* raft, ops and arg are kept; raft's state must be what the log says. */

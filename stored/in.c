@@ -29,7 +29,7 @@ static int raft_up(struct link *link, const struct fr_hello *hello, void *arg)
     s->raft_up = true;
     s->gateways[LINK_SLOT_STORED].up = true;
     s->raft_known = true;
-    log_info("link: raftd is up, applied %llu, durable %llu", (unsigned long long)mvcc_applied(s->mvcc),
+    log_info("stored: raftd is here, applied %llu, durable %llu", (unsigned long long)mvcc_applied(s->mvcc),
              (unsigned long long)mvcc_durable(s->mvcc));
     s->points_told = 0;
     out_applied(s);
@@ -51,7 +51,7 @@ static void raft_down(struct link *link, void *arg)
     s->leader = 0;
     leases_lead(s->leases, false, loop_now_ms(s->loop), 0);
     out_hello(s);
-    log_info("link: raftd is gone, applied %llu", (unsigned long long)mvcc_applied(s->mvcc));
+    log_info("stored: raftd is gone, applied %llu", (unsigned long long)mvcc_applied(s->mvcc));
 }
 
 static int in_apply(struct stored *s, const struct fr_apply *fr)

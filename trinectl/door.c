@@ -138,7 +138,12 @@ static int unpack_json(struct slice *in, unsigned depth, json_t **out)
 
 _Noreturn static void unreachable(const struct ctl *ctl, const char *url, int rv)
 {
-    fprintf(stderr, "Error: no answer from %s within %u ms: %s\n", url, ctl->timeout_ms, nng_strerror(rv));
+    if (rv == NNG_ETIMEDOUT)
+        fprintf(stderr, "Error: no answer from %s within %u ms\n", url, ctl->timeout_ms);
+    else if (rv == NNG_ECONNREFUSED || rv == NNG_ENOENT)
+        fprintf(stderr, "Error: nobody listens at %s: does gatewayd run there? (--run-dir or --url names another place)\n", url);
+    else
+        fprintf(stderr, "Error: %s: %s\n", url, nng_strerror(rv));
     exit(EXIT_UNREACHABLE);
 }
 

@@ -58,6 +58,18 @@ static void help(FILE *to)
             TRINE_VERSION);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(to, "  %-18s %s\n", commands[i].words, commands[i].help);
+    fprintf(to, "\nFor auth, user, role, lock, elect and snapshot save use etcdctl.\n");
+}
+
+/* Commands that need a user, or many requests: the native door knows neither. */
+static bool is_etcdctls(const char *first, const char *second)
+{
+    static const char *const words[] = {"auth", "user", "role", "lock", "elect", "check", "make-mirror"};
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (strcmp(first, words[i]) == 0)
+            return true;
+    return strcmp(first, "snapshot") == 0 && second != NULL && strcmp(second, "save") == 0;
 }
 
 void usage_of(const char *words)
@@ -139,7 +151,7 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
             if (strcmp(arg, "--hex") == 0) {
                 ctl->hex = true;
             } else if (strcmp(arg, "-V") == 0 || strcmp(arg, "--version") == 0) {
-                printf("trinectl %s (API %s)\n", TRINE_VERSION, TRINE_API_VERSION);
+                printf("trinectl %s (API of etcd %s)\n", TRINE_VERSION, TRINE_API_VERSION);
                 exit(0);
             } else if (strcmp(arg, "-h") == 0 || strcmp(arg, "--help") == 0) {
                 help(stdout);
@@ -183,7 +195,11 @@ int main(int argc, char **argv)
         print_flush();
         return code;
     }
-    fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "",
-            argc > 2 ? argv[2] : "");
+    if (is_etcdctls(argv[1], argc > 2 ? argv[2] : NULL))
+        fprintf(stderr, "trinectl: \"%s%s%s\" is a command of etcdctl, which works with this node\n", argv[1], argc > 2 ? " " : "",
+                argc > 2 ? argv[2] : "");
+    else
+        fprintf(stderr, "trinectl: unknown command \"%s%s%s\"; trinectl --help lists them\n", argv[1], argc > 2 ? " " : "",
+                argc > 2 ? argv[2] : "");
     return EXIT_USAGE;
 }

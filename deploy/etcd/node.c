@@ -248,8 +248,9 @@ int node_make_dirs(const struct node *n, struct buf *why)
 
     free(member);
     if (is_etcds) {
-        buf_printf(why, "%s holds the data of an etcd (member/), which Trine cannot read: choose another --data-dir; to move the keys, "
-                        "let clients write them anew", n->conf.data_dir);
+        buf_printf(why, "%s holds the data of an etcd (member/), which Trine cannot read: choose another --data-dir; to move it, "
+                        "take a snapshot of the running etcd (etcdctl snapshot save) and restore it with trinectl snapshot restore",
+                   n->conf.data_dir);
         return E_INVALID;
     }
     if (make_dir(n->conf.data_dir, why) != OK || make_dir(n->conf.run_dir, why) != OK)

@@ -19,6 +19,7 @@ static void begin(void)
         begun = true;
         conf_init(&conf);
         gatewayd_init(&g, &conf, loop_new());
+        identity_on_auth(&g, &(struct fr_auth){.enabled = 0});
         watch_start(&g);
         g.has_leader = true;
     }

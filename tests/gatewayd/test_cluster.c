@@ -23,6 +23,7 @@ static struct ring *ring_new(void)
     conf_init(&r->conf);
     r->loop = loop_new();
     gatewayd_init(&r->g, &r->conf, r->loop);
+    identity_on_auth(&r->g, &(struct fr_auth){.enabled = 0});
     r->g.raftd = link_new(r->loop, &link, &ops, NULL);
     r->g.raftd_up = true;
     r->g.cluster_id = 1;

@@ -178,17 +178,19 @@ Test(identity, auth_that_goes_off_meanwhile_lets_them_through)
 }
 
 /* A gateway that has not heard of stored yet. */
-Test(identity, who_has_a_token_waits_until_it_is_known_whether_auth_is_on)
+Test(identity, all_wait_until_it_is_known_whether_auth_is_on)
 {
     struct rig *r = rig_new();
     identity_stop(&r->g);
     identity_start(&r->g);
     with_token(r, "abc.7");
     call_with(r, "/t.T/Hold", "x-other", "y");
-    cr_expect_eq(seen.messages, 1, "nobody need not wait");
+    cr_expect_eq(seen.messages, 0, "nobody waits, too: a watch would be let in");
     expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
     auth_is(r, true, 5);
     answer_with(r, OK, SLICE_EMPTY);
+    cr_expect_eq(seen.messages, 1);
+    cr_expect(is_user("", 0));
     expect_question(r, VIA_QUERY, COMMAND_TOKEN);
     answer_user(r, "alice", 5);
     cr_expect(is_user("alice", 5));
@@ -551,12 +553,40 @@ Test(auth, hashes_that_wait_are_bounded_and_a_client_that_goes_away_is_not_hashe
     rig_free(r);
 }
 
+Test(auth, a_change_of_membership_asks_also_while_nothing_is_known)
+{
+    struct rig *r = rig_new();
+    identity_stop(&r->g);
+    identity_start(&r->g);
+    uint64_t req;
+    cr_assert_eq(pending_change(&r->g, &IDENTITY_NONE, MEMBER_REMOVE, 7, SLICE_EMPTY, NULL, NULL, &req), OK);
+    expect_question(r, VIA_READ, COMMAND_AUTHORIZE);
+    cr_expect_eq(identity_check_user(&r->g, &IDENTITY_NONE), E_UNREACHABLE);
+    rig_free(r);
+}
+
+Test(identity, a_watch_waits_longer_than_others_for_stored_to_tell)
+{
+    struct rig *r = rig_auth_service();
+    identity_stop(&r->g);
+    identity_start(&r->g);
+    struct rig_call *watch = rig_start(r, "/etcdserverpb.Watch/Watch", NULL, NULL);
+    rig_message(watch, "\12\3\12\1a", 5);
+    struct rig_call *other = call_with(r, "/t.T/Hold", "x-other", "y");
+    expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
+    answer_with(r, E_TIMEOUT, SLICE_EMPTY);
+    cr_expect_eq(other->grpc_status, 14);
+    cr_expect_eq(watch->grpc_status, -1);
+    expect_question(r, VIA_QUERY, COMMAND_AUTH_STATUS);
+    rig_free(r);
+}
+
 Test(auth, a_change_of_membership_asks_for_root_first)
 {
     struct rig *r = rig_auth_service();
     auth_is(r, true, 5);
     struct rig_call *c = request(r, "/etcdserverpb.Cluster/MemberRemove", SLICE_LIT("\10\7"));
-    expect_question(r, VIA_QUERY, COMMAND_AUTHORIZE);
+    expect_question(r, VIA_READ, COMMAND_AUTHORIZE);
     answer_with(r, E_PERMISSION_DENIED, SLICE_EMPTY);
     cr_expect_eq(c->grpc_status, 7);
     c = request(r, "/etcdserverpb.Cluster/MemberRemove", SLICE_LIT("\10\7"));

@@ -46,6 +46,7 @@ static struct ring *ring_new(void)
     conf_init(&r->conf);
     r->loop = loop_new();
     gatewayd_init(&r->g, &r->conf, r->loop);
+    identity_on_auth(&r->g, &(struct fr_auth){.enabled = 0});
     r->g.raftd = idle_link(r->loop, "raftd", ROLE_RAFTD);
     r->g.stored = idle_link(r->loop, "stored", ROLE_STORED);
     r->g.member_id = 7;
@@ -74,6 +75,7 @@ static void stored_up(struct ring *r)
     r->g.stored_up = true;
     r->g.stored_session++;
     retry_on_stored_up(&r->g);
+    retry_on_stored_heard(&r->g);
 }
 
 static struct ring *ring_up(void)
@@ -169,6 +171,33 @@ Test(retry, reads_are_sent_again_under_another_name_after_any_restart)
     cr_expect_eq(heard.count, 0); /* late answers find nobody */
     result(r, p->wire, 0, false);
     cr_expect_eq(heard.count, 1);
+    ring_free(r);
+}
+
+Test(retry, a_read_that_may_have_come_to_stored_before_us_is_sent_again)
+{
+    /* given a read and a question from before stored was lost, and a read from after its HELLO */
+    struct ring *r = ring_up();
+    struct pending *old = ask(r, VIA_READ), *query = ask(r, VIA_QUERY);
+    uint64_t old_wire = old->wire, query_wire = query->wire;
+    r->g.stored_session++;
+    retry_on_stored_up(&r->g);
+    struct pending *new = ask(r, VIA_READ);
+    uint64_t new_wire = new->wire;
+
+    /* the question follows our HELLO on the same link */
+    cr_expect_neq(query->wire, query_wire);
+    query_wire = query->wire;
+    cr_expect_eq(old->wire, old_wire, "before stored knows us its answer would be lost");
+
+    retry_on_stored_heard(&r->g);
+    cr_expect_neq(old->wire, old_wire);
+    cr_expect_neq(new->wire, new_wire);
+    cr_expect_eq(query->wire, query_wire);
+    result(r, old->wire, 0, false);
+    result(r, new->wire, 0, false);
+    result(r, query->wire, 0, false);
+    cr_expect_eq(heard.count, 3);
     ring_free(r);
 }
 

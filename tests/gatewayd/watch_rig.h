@@ -76,7 +76,7 @@ int call_identity_err(const struct call *c)
     UNUSED(c);
     return rig_auth.identity_err;
 }
-bool identity_auth_is_on(const struct gatewayd *g)
+bool identity_auth_may_be_on(const struct gatewayd *g)
 {
     UNUSED(g);
     return rig_auth.on;

@@ -223,11 +223,52 @@ for command in "get r/1" "put r/1 v" "endpoint status" "member list" "watch --re
     says "the native door: $command" "user name is empty" tri $command
 done
 
+# A gateway that has started while stored is away does not know yet that auth is on: nobody comes in for that.
+stored=$(cat "$tmp/trine/stored.pid")
+kill -STOP "$stored"
+kill -9 "$(cat "$tmp/trine/gatewayd.pid")"
+wait_for 20 curl -fsS -m 2 "http://127.0.0.1:$port/version" >/dev/null
+curl -sSN -m 6 "http://127.0.0.1:$port/v3/watch" -d '{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"3"}}' >"$tmp/nobody" 2>/dev/null &
+watcher=$!
+ctl member add nobody --peer-urls=http://127.0.0.1:1 --learner >"$tmp/added" 2>&1 &
+adder=$!
+ctl member list >"$tmp/listed" 2>&1 &
+lister=$!
+sleep 1
+says "the native door is closed then" "sibling daemon not reachable" tri member list
+kill -CONT "$stored"
+wait $adder; wait $lister; wait $watcher
+says "who is nobody adds no member meanwhile" "user name is empty" cat "$tmp/added"
+says "nor is told the members" "user name is empty" cat "$tmp/listed"
+says "nor watches" "user name is empty" cat "$tmp/nobody"
+wait_for 20 health "$port" >/dev/null
+
 # A stream that was there before goes on; what it asks for anew is asked by who its token says he is now.
 (sleep 1.5; root put b/stream 1; root role add later; root put b/stream 2) >/dev/null 2>&1 &
 says "a watch goes on while users change" "b/stream
 2" timeout 5 etcdctl --endpoints "http://127.0.0.1:$port" --user alice:newest watch b/stream
 wait $!
+
+# Who stands in line stays who he is while others change, but not when his password does.
+quiet root role grant-permission reader readwrite line/ line0
+lock() { json "$port" lock/lock "{\"name\":\"$(b64 "$2")\"}" "$1"; } # TOKEN NAME
+held=$(lock "$(login "$port" root pw)" line/x | sed -nE 's/.*"key": ?"([^"]*)".*/\1/p')
+lock "$(login "$port" alice newest)" line/x >"$tmp/waits" 2>&1 &
+waiter=$!
+sleep 0.5
+quiet root role add while_waiting
+root del "$(base64 -d <<<"$held")" >/dev/null
+wait $waiter
+says "a lock is waited for while users change" '"key"' cat "$tmp/waits"
+held=$(sed -nE 's/.*"key": ?"([^"]*)".*/\1/p' "$tmp/waits")
+lock "$(login "$port" alice newest)" line/x >"$tmp/waits" 2>&1 &
+waiter=$!
+sleep 0.5
+printf 'other\n' | root user passwd alice --interactive=false >/dev/null
+root del "$(base64 -d <<<"$held")" >/dev/null
+wait $waiter
+says "but not with a password of before" "etcdserver: invalid auth token" cat "$tmp/waits"
+printf 'newest\n' | root user passwd alice --interactive=false >/dev/null
 
 # A bcrypt hash that somebody made elsewhere: of "imported", by htpasswd.
 hash=$(b64 '$2y$05$Cz1LsAwpiMnFLcyHqFXHQeHhMqKlKSJ5u0Ac1CcmzpXvfIVqRmsum')

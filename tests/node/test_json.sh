@@ -331,5 +331,9 @@ equal "a gateway that is off" "404 page not found 404" "$(get -d '{}' "http://12
 equal "over HTTP/2 in the clear" 2:200 "$(curl -sS --http2-prior-knowledge -d '{"key":"YQ=="}' -o /dev/null -w '%{http_version}:%{http_code}' "http://127.0.0.1:$trine/v3/kv/range")"
 head -c 9000000 /dev/zero | tr '\0' ' ' >"$tmp/large"
 equal "and its limit" 2:413 "$(curl -sS --http2-prior-knowledge -d "@$tmp/large" -o /dev/null -w '%{http_version}:%{http_code}' "http://127.0.0.1:$trine/v3/kv/put")"
+early() { head -c 100000 "$tmp/large"; sleep 0.5; echo '{}'; } # its answer comes before its end
+equal "an answer before the body's end" 2:500:0 "$(early | curl -sS -m 10 --http2-prior-knowledge -H 'grpc-timeout: bad' -X POST -T - -o /dev/null -w '%{http_version}:%{http_code}:%{exitcode}' "http://127.0.0.1:$trine/v3/kv/range")"
+equal "also of a stream" 2:500:0 "$(early | curl -sS -m 10 --http2-prior-knowledge -H 'grpc-timeout: bad' -X POST -T - -o /dev/null -w '%{http_version}:%{http_code}:%{exitcode}' "http://127.0.0.1:$trine/v3/watch")"
+equal "a stream has the limit too" 2:413:0 "$(curl -sS -m 10 --http2-prior-knowledge -d "@$tmp/large" -o /dev/null -w '%{http_version}:%{http_code}:%{exitcode}' "http://127.0.0.1:$trine/v3/watch")"
 equal "a watch over HTTP/2" true "$(curl -sS -N -m 2 --http2-prior-knowledge -d '{"create_request":{"key":"YQ=="}}' "http://127.0.0.1:$trine/v3/watch" 2>/dev/null | head -1 | jq .result.created)"
 summary

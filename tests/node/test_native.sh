@@ -234,6 +234,16 @@ check "the node serves" wait_for 20 health "$port"
 equal "and has printed what history says, once and in order" "$(tri watch --prefix live/ --rev $((rev + 1)) --count 300 | md5sum)" "$(md5sum <"$tmp/live")"
 equal "with all events" 300 "$(grep -c '^PUT' "$tmp/live")"
 
+# --- a restart costs a request some milliseconds, not its deadline
+late=0
+for d in stored stored stored stored stored stored raftd raftd; do
+    kill -9 "$(cat "$node/$d.pid")"
+    tri --command-timeout 5s get greeting >/dev/null 2>&1 || late=$((late + 1))
+    check "the node serves after the death of $d" wait_for 20 health "$port"
+    sleep 0.6 # the runner starts at once what has lived so long
+done
+equal "a read waits for who was killed" 0 $late
+
 # --- history: what a subscriber missed
 rev=$(ctl get greeting -w json | jq .header.revision)
 ctl put h/1 first >/dev/null; ctl put h/2 second >/dev/null; ctl del h/1 >/dev/null

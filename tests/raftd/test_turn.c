@@ -416,6 +416,44 @@ Test(turn, a_store_is_behind_by_entries_and_by_time)
     rig_fini(&g);
 }
 
+/* Behind, as every store is under too much load; but not stuck, which a leader's store must not be. */
+Test(turn, a_store_that_is_behind_but_moves_is_not_stuck)
+{
+    struct rig g;
+    struct turn_stats s;
+    rig_init(&g, 1);
+    lead(&g);
+
+    for (uint64_t i = 1; i <= 8; i++)
+        propose(&g, i, 10);
+    turn_end(g.turn);
+    turn_durable(g.turn, g.ticket);
+    turn_end(g.turn);
+    for (uint64_t applied = 2; applied <= 5; applied++) {
+        g.now_ms += 1000;
+        turn_clock(g.turn, g.now_ms);
+        cr_assert_eq(turn_applied(g.turn, applied, 0, 100000), 0);
+        turn_end(g.turn);
+        turn_stats(g.turn, &s);
+        cr_assert_eq(s.stuck_ms, 0);
+        cr_assert_eq(s.behind_ms, (applied - 1) * 1000);
+    }
+    g.now_ms += 3000;
+    turn_clock(g.turn, g.now_ms);
+    turn_end(g.turn);
+    turn_stats(g.turn, &s);
+    cr_assert_eq(s.stuck_ms, 3000);
+    /* With nothing left to apply it is idle. */
+    cr_assert_eq(turn_applied(g.turn, 9, 0, 100000), 0);
+    turn_end(g.turn);
+    g.now_ms += 3000;
+    turn_clock(g.turn, g.now_ms);
+    turn_stats(g.turn, &s);
+    cr_assert_eq(s.stuck_ms, 0);
+    cr_assert_eq(s.behind_ms, 0);
+    rig_fini(&g);
+}
+
 Test(turn, a_full_disk_refuses_proposals_but_not_reads)
 {
     struct rig g;
