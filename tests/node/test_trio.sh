@@ -31,7 +31,7 @@ put key1 changed
 equal "its effect is read through the leader" changed "$(trio_ctl "$(trio_leader)" get --print-value-only key1)"
 
 f=$(trio_follower)
-trio_ctl "$f" watch --rev 1 key --prefix >"$tmp/watch" 2>/dev/null &
+ETCDCTL_API=3 etcdctl --endpoints "127.0.0.1:$(trio_port "$f")" watch --rev 1 key --prefix >"$tmp/watch" 2>/dev/null & # a function's pid would be a shell's
 watcher=$!
 _pids+=($watcher)
 lease=$(trio_ctl "$f" lease grant 30 | awk '{ print $2 }')
