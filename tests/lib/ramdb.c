@@ -416,6 +416,12 @@ void db_forget_damage(void)
 {
 }
 
+void db_on_damage(void (*cb)(void *arg, const char *dir), void *arg)
+{
+    UNUSED(cb);
+    UNUSED(arg);
+}
+
 bool db_name_is_log(const char *name)
 {
     UNUSED(name);
