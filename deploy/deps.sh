@@ -9,7 +9,7 @@ set -euo pipefail
 build=(gcc libc6-dev make pkg-config libnng-dev "libmsgpack-dev|libmsgpack-c-dev" libsodium-dev libcrypt-dev libleveldb-dev libssl-dev
        libnghttp2-dev libwslay-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libuv1-dev libsystemd-dev libisal-dev
        uthash-dev libbsd-dev libsmartcols-dev libjansson-dev libyaml-dev)
-check=(libcriterion-dev libnanomsg-dev clang "libclang-rt-14-dev|libclang-rt-dev" nng-utils nghttp2-client curl jq openssl procps diffutils
+check=(libcriterion-dev libnanomsg-dev clang "libclang-rt-14-dev|libclang-rt-dev" nng-utils nghttp2-client curl jq openssl procps diffutils python3
        iproute2 etcd-client etcd-server systemd man-db groff-base)
 
 if [ "${1:-}" = --print ]; then

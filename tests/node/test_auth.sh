@@ -20,7 +20,7 @@ watch_as() { local user=$1; shift; timeout 4 etcdctl --endpoints "http://127.0.0
 normalize() {
     sed -E -e "s/127\.0\.0\.1:$1/ENDPOINT/g" -e 's#localhost:[0-9]+#PEER#g' -e 's#endpoint://client-[0-9a-f-]+/#endpoint://#g' \
         -e 's/"cluster_id":[0-9]+/"cluster_id":C/g; s/"member_id":[0-9]+/"member_id":M/g; s/"raft_term":[0-9]+/"raft_term":T/g' \
-        -e 's/took = [0-9.]+[µnm]?s/took = D/' -e 's/[A-Za-z]{16}\.[0-9]+/TOKEN/' \
+        -e 's/took = [^ ]*s/took = D/' -e 's/[A-Za-z]{16}\.[0-9]+/TOKEN/' \
         -e 's/^\{"level":"warn".*"msg":"([^"]*)".*"error":"([^"]*)".*/WARN \1 \2/'
 }
 

@@ -25,7 +25,7 @@ lacks() { if grep -qE -- "$3" <<<"$2"; then not_ok "$1" "$3 in: ${2:0:600}"; els
 plain() { jq -cS 'del(.header.raft_term)' 2>&1; }
 
 # --- what README.md shows
-answer=$(printf '\x83\xa2op\xa3put\xa3key\xa8greeting\xa5value\xa5hello' | nngcat --req --dial "$url" --file /dev/stdin --msgpack | xxd -p | tr -d '\n')
+answer=$(printf '\x83\xa2op\xa3put\xa3key\xa8greeting\xa5value\xa5hello' | nngcat --req --dial "$url" --file /dev/stdin --msgpack | od -An -v -tx1 | tr -d " \n")
 has "the README's put is answered by nngcat" "$answer" "a6686561646572" # header
 equal "and etcdctl sees it" "hello" "$(ctl get greeting --print-value-only)"
 timeout 15 nngcat --sub --dial "$events_url" --subscribe config/ --quoted >"$tmp/events" &
